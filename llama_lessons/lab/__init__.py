@@ -1,0 +1,1 @@
+"""What lessons share: device choice, figures, widgets, probes and materials."""

@@ -1,0 +1,206 @@
+"""Rotary position embeddings: turn each pair of channels by an angle that grows with the position.
+
+RoPE adds nothing and learns nothing. Queries and keys are cut into pairs of channels, and the pair
+with frequency f is turned by the angle position * f. Turning both ends by the same extra angle leaves
+their inner product alone, so scores depend on the distance between two tokens and on nothing else.
+
+Which channels make a pair is a convention, called the layout here:
+
+- "half": channel i goes with channel i + head_dim / 2 (Hugging Face).
+- "interleaved": channel 2i goes with channel 2i + 1 (the paper, Meta, llama.cpp).
+
+A checkpoint is right in one layout only; `to_interleaved` and `to_half` reorder its weights.
+Not done here: changes of the frequencies for longer contexts, which are lesson 04.
+
+Source: Su et al. 2021, "RoFormer: Enhanced Transformer with Rotary Position Embedding".
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+__all__ = [
+    "LAYOUTS",
+    "Layout",
+    "RotaryEmbedding",
+    "apply_rope",
+    "rope_frequencies",
+    "rope_tables",
+    "to_half",
+    "to_interleaved",
+]
+
+Layout = Literal["half", "interleaved"]
+LAYOUTS: tuple[Layout, ...] = ("half", "interleaved")
+
+
+def rope_frequencies(head_dim: int, theta: float = 10_000.0) -> Tensor:
+    """Angle by which each channel pair turns from one position to the next (RoFormer, section 3.2.2).
+
+    frequency[i] = theta ** (-2 i / head_dim)
+
+    Args:
+        head_dim: channels of one head, even.
+        theta: base of the frequencies; a larger one turns the slow pairs more slowly still.
+
+    Returns:
+        Radians a position, shape (head_dim // 2,), float64 on the CPU, fastest pair first. In float64
+        because a float32 frequency times a position of a million is wrong by hundredths of a radian.
+
+    Raises:
+        ValueError: if head_dim is odd or not positive, or theta is not positive.
+    """
+    if head_dim <= 0 or head_dim % 2:
+        raise ValueError(f"head_dim ({head_dim}) must be even and positive: RoPE turns channels in pairs")
+    if theta <= 0:
+        raise ValueError(f"theta ({theta}) must be positive")
+    exponents = torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim
+    return theta**-exponents
+
+
+def rope_tables(positions: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of the angle by which each pair turns at each position (RoFormer, eq. 34).
+
+    The angle is taken in float64 and only its cosine and sine are rounded, so that a table is as exact
+    at position 1,000,000 as at 0.
+
+    Args:
+        positions: integer positions from 0, shape (seq_len,) or (batch, seq_len), starting anywhere.
+        frequencies: radians a position, shape (head_dim // 2,).
+
+    Returns:
+        cos and sin, each of shape (*positions.shape, head_dim // 2), float32, on the device of positions.
+
+    Raises:
+        ValueError: if positions are not integers or have another rank, or frequencies are not one row.
+    """
+    if positions.is_floating_point() or positions.is_complex() or positions.dtype == torch.bool:
+        raise ValueError(f"positions must be integers, not {positions.dtype}")
+    if positions.ndim not in (1, 2):
+        raise ValueError(f"positions must be (seq_len,) or (batch, seq_len), not {tuple(positions.shape)}")
+    if frequencies.ndim != 1:
+        raise ValueError(f"frequencies must be (head_dim // 2,), not {tuple(frequencies.shape)}")
+    # Apple's mps has no float64: the angles are taken on the CPU there.
+    device = "cpu" if positions.device.type == "mps" else positions.device
+    angles = positions.to(device, torch.float64)[..., None] * frequencies.to(device, torch.float64)
+    return angles.cos().float().to(positions.device), angles.sin().float().to(positions.device)
+
+
+def apply_rope(x: Tensor, cos: Tensor, sin: Tensor, layout: Layout = "half") -> Tensor:
+    """Turn each channel pair (a, b) of x to (a cos - b sin, b cos + a sin) (RoFormer, eq. 34).
+
+    Args:
+        x: queries or keys, shape (batch, n_heads, seq_len, head_dim), or with fewer leading axes.
+        cos: shape (seq_len, head_dim // 2), or (batch, seq_len, head_dim // 2) where rows of the batch
+            stand at different positions.
+        sin: like cos.
+        layout: which channels make a pair, "half" or "interleaved".
+
+    Returns:
+        Like x in shape and dtype; computed in float32 at least.
+
+    Raises:
+        ValueError: if head_dim is odd, the tables do not fit x, or layout is unknown.
+    """
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout ({layout!r}) must be one of {', '.join(map(repr, LAYOUTS))}")
+    _check_tables(x, cos, sin)
+    if cos.ndim == 3:
+        # (batch, 1, seq_len, head_dim // 2): all heads of a row share its positions
+        cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
+    compute_dtype = torch.promote_types(x.dtype, torch.float32)
+    x, dtype = x.to(compute_dtype), x.dtype
+    cos, sin = cos.to(compute_dtype), sin.to(compute_dtype)
+    if layout == "half":
+        # a cos - b sin and b cos + a sin at once: roll puts b where a is and a where b is.
+        cos, signed_sin = torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
+        turned = torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), signed_sin)
+    else:
+        # (a + ib)(cos + i sin) is the same rotation, and one pass over memory.
+        turned = torch.view_as_real(_pairs_as_complex(x) * torch.complex(cos, sin)).flatten(-2)
+    return turned.to(dtype)
+
+
+def _pairs_as_complex(x: Tensor) -> Tensor:
+    if x.storage_offset() % 2:
+        x = x.clone()  # a complex view has to start at an even element
+    return torch.view_as_complex(x.contiguous().unflatten(-1, (-1, 2)))
+
+
+def _check_tables(x: Tensor, cos: Tensor, sin: Tensor) -> None:
+    if x.ndim < 2 or x.shape[-1] % 2:
+        raise ValueError(f"x must be (..., seq_len, head_dim) with an even head_dim, not {tuple(x.shape)}")
+    if cos.shape != sin.shape:
+        raise ValueError(f"cos {tuple(cos.shape)} and sin {tuple(sin.shape)} must have the same shape")
+    seq_len, head_dim = x.shape[-2:]
+    if cos.ndim not in (2, 3) or cos.shape[-2:] != (seq_len, head_dim // 2):
+        raise ValueError(
+            f"cos {tuple(cos.shape)} does not fit x {tuple(x.shape)}: it must be (seq_len, head_dim // 2) = "
+            f"({seq_len}, {head_dim // 2}), with or without a batch axis before"
+        )
+    if cos.ndim == 3 and (x.ndim != 4 or cos.shape[0] not in (1, x.shape[0])):
+        raise ValueError(
+            f"cos {tuple(cos.shape)} has a batch axis, so x must be (batch, n_heads, seq_len, head_dim) with the "
+            f"same batch, not {tuple(x.shape)}"
+        )
+
+
+def to_interleaved(weight: Tensor, n_heads: int) -> Tensor:
+    """Reorder the rows of a query or key projection from layout "half" to "interleaved".
+
+    In each head, rows i and i + head_dim / 2 become neighbours 2i and 2i + 1. Rotated in its own layout,
+    each version gives the same scores.
+
+    Args:
+        weight: shape (n_heads * head_dim, ...): a projection's weight, or its bias.
+        n_heads: heads in the rows of weight (for a key projection, the key/value heads).
+
+    Returns:
+        The same rows in another order, like weight in shape and dtype.
+
+    Raises:
+        ValueError: if the rows do not divide into n_heads heads of an even size.
+    """
+    return _swap_row_axes(weight, n_heads, (2, -1))
+
+
+def to_half(weight: Tensor, n_heads: int) -> Tensor:
+    """Reorder the rows of a query or key projection from layout "interleaved" to "half".
+
+    The inverse of `to_interleaved`, with the same arguments, result and errors.
+    """
+    return _swap_row_axes(weight, n_heads, (-1, 2))
+
+
+def _swap_row_axes(weight: Tensor, n_heads: int, head_shape: tuple[int, int]) -> Tensor:
+    rows = weight.shape[0]
+    if n_heads <= 0 or rows % n_heads or (rows // n_heads) % 2:
+        raise ValueError(f"rows ({rows}) must be n_heads ({n_heads}) times an even head_dim")
+    # (n_heads, 2, head_dim // 2, ...) and back, or the other way round
+    return weight.unflatten(0, (n_heads, *head_shape)).transpose(1, 2).flatten(0, 2)
+
+
+class RotaryEmbedding(nn.Module):
+    """Make, for given positions, the function that turns queries and keys there.
+
+    It has no parameters. Its frequencies are no buffer either: a model cast to bfloat16 casts its
+    buffers too, and angles made from bfloat16 frequencies are wrong after a few hundred positions.
+
+    Args:
+        head_dim: channels of one head, even.
+        theta: base of the frequencies.
+        layout: the layout that the model's query and key weights are in.
+    """
+
+    def __init__(self, head_dim: int, theta: float = 10_000.0, layout: Layout = "half") -> None:
+        super().__init__()
+        self.layout = layout
+        self.frequencies = rope_frequencies(head_dim, theta)
+
+    def forward(self, positions: Tensor) -> Callable[[Tensor], Tensor]:
+        """Take positions, (seq_len,) or (batch, seq_len); return the function x -> x turned there."""
+        cos, sin = rope_tables(positions, self.frequencies)
+        return partial(apply_rope, cos=cos, sin=sin, layout=self.layout)
