@@ -13,7 +13,6 @@ import struct
 import sys
 import tempfile
 from pathlib import Path
-from unittest import mock
 
 import nbformat
 from nbclient import NotebookClient
@@ -109,10 +108,11 @@ def execute(nb: NotebookNode, path: Path, allow_errors: bool = False) -> Noteboo
         store_widget_state=False,
         allow_errors=allow_errors,
     )
-    with tempfile.TemporaryDirectory() as scratch, mock.patch.dict(os.environ, LLAMA_LESSONS_PROGRESS=scratch):
-        os.environ.pop("LLAMA_LESSONS_PLAIN", None)
+    with tempfile.TemporaryDirectory() as scratch:
+        env = {**os.environ, "LLAMA_LESSONS_PROGRESS": f"{scratch}/progress.json"}
+        env.pop("LLAMA_LESSONS_PLAIN", None)
         try:
-            client.execute()
+            client.execute(env=env)
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             raise NotebookError(f"{_running(nb, path)}: {error}") from None
     nb.metadata["llama_lessons"] = {"executed": code_hash(nb)}

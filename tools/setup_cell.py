@@ -15,51 +15,47 @@ from tools.cells import ROOT, NotebookError
 LEFT_ALONE = {"torch", "numpy", "matplotlib", "ipython", "ipywidgets", "pytest", "nbval"}
 
 SETUP = """\
-# Finds the course. On Colab it first fetches the course, and the small packages that Colab lacks;
-# torch and numpy stay as they are. Running this cell again does no harm.
-import importlib.util
+# Finds the course. On Colab it first fetches it, and the small packages that Colab lacks; torch and numpy
+# stay as they are. Running this cell again does no harm.
 import os
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 REPOSITORY = os.environ.get("LLAMA_LESSONS_REPOSITORY", "{repository}")
 PACKAGES = {packages}
-REMEDY = "Run `make lab` in the course's folder, and open this notebook in the JupyterLab that it starts."
-ON_COLAB = bool(importlib.util.find_spec("google") and importlib.util.find_spec("google.colab"))
+ON_COLAB = bool(find_spec("google") and find_spec("google.colab"))
 
 
 def run(*command):
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
         reason = (result.stderr.strip() or "no reason given").splitlines()[-1]
-        raise RuntimeError(f"`{{command[0]}}` failed: {{reason}}. Check the network, then run this cell again.")
+        raise RuntimeError(f"`{{' '.join(command)}}` failed: {{reason}}. Check the network, then run this cell again.")
 
 
-if importlib.util.find_spec("llama_lessons") is None:
-    folders = [Path.cwd(), *Path.cwd().parents]
-    course = next((folder for folder in folders if (folder / "llama_lessons/__init__.py").exists()), None)
-    if course is None and ON_COLAB:
+if not find_spec("llama_lessons"):
+    here = [Path.cwd(), *Path.cwd().parents]
+    course = next((folder for folder in here if (folder / "llama_lessons/__init__.py").exists()), None)
+    if not course and ON_COLAB:
         course = Path("llama-lessons").resolve()
-        # git writes .git/index last: without it, a clone was cut short.
-        if not ((course / ".git/index").exists() and (course / "llama_lessons/__init__.py").exists()):
+        # git writes .git/index last: a clone without it was cut short.
+        if not all((course / part).exists() for part in (".git/index", "llama_lessons/__init__.py")):
             with tempfile.TemporaryDirectory(dir=".") as scratch:
                 run("git", "clone", "--quiet", "--depth=1", REPOSITORY, f"{{scratch}}/new")
                 if course.exists():
                     course.rename(tempfile.mkdtemp(prefix="llama-lessons-old-", dir="."))
                 Path(scratch, "new").rename(course)
-    if course is None:
-        raise RuntimeError(f"The course is not installed here. {{REMEDY}}")
-    sys.path.insert(0, str(course))
+    if course:
+        sys.path.insert(0, str(course))
 
-missing = [package for package in PACKAGES if importlib.util.find_spec(package.split(">=")[0]) is None]
-if missing and not ON_COLAB:
-    raise RuntimeError(f"{{', '.join(missing)}} is missing. {{REMEDY}}")
+missing = [name for name in ["llama_lessons", *PACKAGES] if not find_spec(name.split(">=")[0])]
+if "llama_lessons" in missing or (missing and not ON_COLAB):
+    raise RuntimeError(f"Not installed here: {{', '.join(missing)}}. Run `make lab` in the course's folder instead.")
 if missing:
-    run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *missing)
-importlib.invalidate_caches()
-print("The course is ready.")"""
+    run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *missing)"""
 
 
 @cache
