@@ -1,0 +1,97 @@
+"""The three calls that learners make: check, hint and progress."""
+
+import difflib
+import html
+from collections.abc import Callable
+from typing import Any
+
+from . import progress as store
+from .engine import grade
+from .exercise import REGISTRY, Exercise, find_exercise, lessons
+from .report import BLUE, CheckFailed, card, in_notebook, quiet_terminal, show, verdict_html, verdict_text
+
+__all__ = ["check", "hint", "progress"]
+
+
+def check(function: Callable[..., Any]) -> None:
+    """Grade `function`; its own name says for which exercise.
+
+    Shows one line where it is right. Points are kept, the best ever.
+
+    Raises:
+        CheckFailed: where it is not right, with what was expected, what came, and the misconception behind it.
+    """
+    __tracebackhide__ = True
+    quiet_terminal()
+    verdict = grade(_exercise_of(function), function)
+    store.update(verdict.exercise.name, points=verdict.points, passed=verdict.passed, attempts=not verdict.unsolved)
+    text = verdict_text(verdict)
+    if verdict.passed:
+        show(text, verdict_html(verdict))
+        return
+    shown = in_notebook()
+    if shown:
+        show(text, verdict_html(verdict))
+    raise CheckFailed(text, shown=shown)
+
+
+def hint(function: Callable[..., Any] | str) -> None:
+    """Show the next hint for an exercise, by its function or name; after the last one, all of them again."""
+    __tracebackhide__ = True
+    quiet_terminal()
+    exercise = _exercise_of(function, by_name=True)
+    seen = store.load().get(exercise.name, store.Record()).hints
+    total = len(exercise.hints)
+    if seen < total:
+        store.update(exercise.name, hints=1)
+        hints = [(seen + 1, exercise.hints[seen])]
+    else:
+        hints = list(enumerate(exercise.hints, 1))
+    lines = [f"Hint {number} of {total} for {exercise.name}: {text}" for number, text in hints]
+    show("\n".join(lines), "".join(card(f"Hint {n} of {total} for {exercise.name}", _div(t), BLUE) for n, t in hints))
+
+
+def progress() -> None:
+    """Show the points of each lesson, and what is still open."""
+    records = store.load()
+    rows = [_lesson_row(lesson, exercises, records) for lesson, exercises in lessons().items()]
+    rows.append(("all lessons", sum(row[1] for row in rows), sum(row[2] for row in rows), ""))
+    lines = [f"{lesson:<22} {got:>5g} of {full:>3} points   {still}".rstrip() for lesson, got, full, still in rows]
+    cells = "".join(
+        f'<tr><th scope="row" style="text-align: left">{lesson}</th><td>{got:g} of {full}</td>'
+        f'<td style="text-align: left">{still}</td></tr>'
+        for lesson, got, full, still in rows
+    )
+    head = "<tr><th>lesson</th><th>points</th><th>still open</th></tr>"
+    show("\n".join(lines), card("Your points", f"<table><thead>{head}</thead><tbody>{cells}</tbody></table>", BLUE))
+
+
+def _lesson_row(lesson: str, exercises: list[Exercise], records: dict) -> tuple[str, float, int, str]:
+    own = [records.get(exercise.name, store.Record()) for exercise in exercises]
+    still = [exercise.name for exercise, record in zip(exercises, own, strict=True) if not record.passed]
+    return lesson, sum(record.points for record in own), sum(e.points for e in exercises), ", ".join(still)
+
+
+def _exercise_of(function: Any, by_name: bool = False) -> Exercise:
+    __tracebackhide__ = True
+    if isinstance(function, str) and not by_name:
+        remedy = f"check({function})" if function.isidentifier() else "check(apply_rope)"
+        raise CheckFailed(f"check takes your function itself, not its name in quotes: write {remedy}")
+    name = function if isinstance(function, str) else getattr(function, "__name__", None)
+    if not isinstance(function, str) and not callable(function):
+        raise CheckFailed(
+            f"check and hint take your function itself, not a {type(function).__name__}: write check(apply_rope), "
+            "without calling apply_rope"
+        )
+    exercise = find_exercise(name) if isinstance(name, str) else None
+    if exercise is None:
+        if name in (None, "<lambda>"):
+            raise CheckFailed("check goes by the function's name, and this one has none: write it with def")
+        close = difflib.get_close_matches(name, REGISTRY, n=1)
+        meant = f" Did you mean {close[0]}?" if close else f" There are: {', '.join(sorted(REGISTRY))}."
+        raise CheckFailed(f"no exercise is called {name!r}, and check goes by the function's name.{meant}")
+    return exercise
+
+
+def _div(text: str) -> str:
+    return f"<div>{html.escape(text)}</div>"

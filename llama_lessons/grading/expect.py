@@ -1,0 +1,139 @@
+"""What properties are written with: comparisons whose failure is a sentence for the learner."""
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "LearnerError",
+    "Mismatch",
+    "expect_close",
+    "expect_like",
+    "expect_type",
+    "expect_value_error",
+    "random_tensor",
+]
+
+
+class Mismatch(Exception):
+    """An answer is wrong; the text says what was expected and what came."""
+
+
+class LearnerError(Exception):
+    """The learner's own code raised; the cause is what it raised."""
+
+
+def random_tensor(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32, device: Any = None) -> Tensor:
+    """Normal numbers, the same on every device: drawn on the CPU in float32, then cast and moved."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator).to(dtype).to(device or "cpu")
+
+
+def expect_type(result: Any, returns: Any, name: str) -> None:
+    """Refuse a result of another type than `returns` (a type, or a tuple of types for a tuple of results)."""
+    if result is None:
+        raise Mismatch(f"{name} returned None. Is its `return` missing?")
+    if result is NotImplemented:
+        raise Mismatch(f"{name} returned NotImplemented, so it is not solved yet")
+    if inspect.isgenerator(result):
+        raise Mismatch(f"{name} returned a generator: it has a `yield`, or returns (... for ...) in round brackets")
+    if inspect.iscoroutine(result):
+        result.close()
+        raise Mismatch(f"{name} returned a coroutine: write `def`, not `async def`")
+    if isinstance(returns, tuple):
+        wanted = f"a tuple of {len(returns)}"
+        if not isinstance(result, (tuple, list)):
+            raise Mismatch(f"{name} returned {_a(result)}, where {wanted} is expected")
+        if len(result) != len(returns):
+            raise Mismatch(f"{name} returned {len(result)} things, where {wanted} is expected")
+        for item, kind in zip(result, returns, strict=True):
+            expect_type(item, kind, f"An item of what {name}")
+    elif not isinstance(result, returns):
+        remedy = {
+            Tensor: "; return a torch.Tensor",
+            bool: "; return True or False (bool(...) makes one of a one-element tensor)",
+        }.get(returns, "")
+        raise Mismatch(f"{name} returned {_a(result)}, where {_a_type(returns)} is expected{remedy}")
+
+
+def _a(thing: Any) -> str:
+    return _a_type(type(thing))
+
+
+def _a_type(kind: type) -> str:
+    name = f"{kind.__module__}.{kind.__name__}" if kind.__module__ in ("numpy", "torch") else kind.__name__
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def expect_like(got: Tensor, *, shape: tuple[int, ...], dtype: torch.dtype, device: Any = None, where: str) -> None:
+    """Refuse a tensor of another shape, dtype or device; `where` says for which input."""
+    if tuple(got.shape) != tuple(shape):
+        raise Mismatch(f"{where}: expected shape {tuple(shape)}, got {tuple(got.shape)}")
+    if got.dtype != dtype:
+        raise Mismatch(f"{where}: expected dtype {_short(dtype)}, got {_short(got.dtype)}")
+    if device is not None and got.device.type != torch.device(device).type:
+        raise Mismatch(f"{where}: expected a result on {torch.device(device).type}, got one on {got.device.type}")
+
+
+def expect_close(got: Tensor, want: Tensor, *, where: str, rtol: float = 1e-5, atol: float = 1e-5) -> None:
+    """Refuse numbers further from `want` than atol + rtol * |want|; shapes have to agree, dtypes need not."""
+    if tuple(got.shape) != tuple(want.shape):
+        raise Mismatch(f"{where}: expected shape {tuple(want.shape)}, got {tuple(got.shape)}")
+    if got.is_complex():
+        raise Mismatch(f"{where}: expected real numbers, got {_short(got.dtype)}")
+    # as_subclass: an answer of a Tensor subclass must not bring its own idea of equality.
+    got = got.detach().as_subclass(Tensor).double().cpu()
+    want = want.detach().double().cpu()
+    if (bad := ~got.isfinite()).any():
+        index = bad.nonzero()[0].tolist()
+        value = got[tuple(index)].item()
+        raise Mismatch(
+            f"{where}: got {'NaN' if math.isnan(value) else value} at {index}, expected {_number(want, index)}"
+        )
+    excess = (got - want).abs() - (atol + rtol * want.abs())
+    if excess.numel() and excess.max() > 0:
+        if got.numel() <= 8:
+            raise Mismatch(f"{where}: expected {_row(want)}, got {_row(got)}")
+        index = [int(i) for i in torch.unravel_index(excess.argmax(), excess.shape)]
+        raise Mismatch(
+            f"{where}: expected {_number(want, index)} at {index}, got {_number(got, index)} "
+            f"({int((excess > 0).sum())} of {excess.numel()} numbers are off)"
+        )
+
+
+def expect_value_error(answer: Callable, *args: Any, where: str) -> None:
+    """Refuse an answer that does not raise ValueError for `args`."""
+    try:
+        answer(*args)
+    except LearnerError as error:
+        cause = error.__cause__
+        if isinstance(cause, ValueError):
+            return
+        if isinstance(cause, NotImplementedError):
+            raise
+        raise Mismatch(f"{where}: expected a ValueError, got {type(cause).__name__}: {_clip(str(cause), 80)}") from None
+    except Mismatch:
+        pass  # it returned something, if only nonsense
+    raise Mismatch(f"{where}: expected a ValueError, but nothing was raised")
+
+
+def _clip(text: str, length: int) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= length else text[: length - 3] + "..."
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _number(values: Tensor, index: list[int]) -> str:
+    return f"{values[tuple(index)].item():.6g}"
+
+
+def _row(values: Tensor) -> str:
+    numbers = [f"{v:.6g}" for v in values.flatten().tolist()]
+    return numbers[0] if values.ndim == 0 else f"[{', '.join(numbers)}]"

@@ -1,0 +1,178 @@
+"""Show verdicts: a card in a notebook, plain text in a terminal, the same words in both."""
+
+import html
+import os
+import sys
+from typing import Any
+
+from .engine import Result, Verdict
+
+__all__ = ["CheckFailed", "show", "verdict_html", "verdict_text"]
+
+PLAIN = "LLAMA_LESSONS_PLAIN"
+_LINES = 12
+
+
+class CheckFailed(Exception):
+    """An answer is not right yet. Its text is the whole verdict; a notebook shows that as a card instead."""
+
+    def __init__(self, message: str, *, shown: bool = False) -> None:
+        super().__init__(message)
+        self.shown = shown
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython prints in place of a traceback: the grader's frames tell a learner nothing."""
+        text = str(self)
+        return [f"CheckFailed: {text.splitlines()[0]}" if self.shown else f"CheckFailed: {text}"]
+
+
+def in_notebook() -> bool:
+    """Whether output goes to a notebook that shows HTML, and plain text was not asked for."""
+    if os.environ.get(PLAIN):
+        return False
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return False
+    return hasattr(get_ipython(), "kernel")
+
+
+def show(text: str, markup: str) -> None:
+    """Display `markup` with `text` as its plain twin, or print `text` where nothing shows HTML."""
+    if in_notebook():
+        from IPython.display import display
+
+        display({"text/html": markup, "text/plain": text}, raw=True)
+    else:
+        print(text)
+
+
+def quiet_terminal() -> None:
+    """Outside IPython, let an uncaught CheckFailed print its message without a traceback."""
+    if "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None:
+        return
+    previous = sys.excepthook
+    if getattr(previous, "is_quiet", False):
+        return
+
+    def hook(kind: type, value: BaseException, trace: Any) -> None:
+        if isinstance(value, CheckFailed):
+            print(f"CheckFailed: {value}", file=sys.stderr)
+        else:
+            previous(kind, value, trace)
+
+    hook.is_quiet = True
+    sys.excepthook = hook
+
+
+def headline(verdict: Verdict) -> str:
+    """The first line of a verdict, the same on every machine."""
+    exercise, passed = verdict.exercise, sum(result.passed for result in verdict.results)
+    total = len(verdict.results)
+    if verdict.passed:
+        return f"{exercise.name} is right: {total} of {total} checks, {exercise.points} of {exercise.points} points."
+    if verdict.unsolved:
+        return f"{exercise.name} is not solved yet: replace the `raise NotImplementedError` by your answer."
+    if verdict.problem:
+        return f"{exercise.name} cannot be checked: {verdict.problem}."
+    return (
+        f"{exercise.name} is not right yet: {passed} of {total} checks, {verdict.points:g} of {exercise.points} points."
+    )
+
+
+def advice(verdict: Verdict) -> str:
+    """What to do next."""
+    name = verdict.exercise.name
+    return f"Stuck? Run hint({name})."
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """The verdict in plain text, at most about one screen."""
+    lines = [headline(verdict)]
+    if verdict.passed:
+        return lines[0]
+    if not verdict.unsolved and not verdict.problem:
+        if verdict.misconception:
+            lines += ["", f"What seems to have happened ({verdict.misconception.name}):"]
+            lines += [f"  {verdict.misconception.diagnosis}"]
+        first = first_failure(verdict)
+        lines += ["", f"First check that failed: {first.name}", *(f"  {line}" for line in _detail(first).splitlines())]
+        lines += ["", *(f"  {'ok  ' if result.passed else 'FAIL'}  {result.name}" for result in verdict.results)]
+    lines += _printed(verdict)
+    return "\n".join([*lines, "", advice(verdict)])
+
+
+def first_failure(verdict: Verdict) -> Result:
+    """The first property that failed."""
+    return next(result for result in verdict.results if not result.passed)
+
+
+def _detail(result: Result) -> str:
+    return f"Your code raised:\n{_shorten(result.trace)}" if result.trace else _shorten(result.message)
+
+
+def _printed(verdict: Verdict) -> list[str]:
+    if not verdict.printed.strip():
+        return []
+    return ["", "Your code printed:", *(f"  {line}" for line in _shorten(verdict.printed.rstrip()).splitlines())]
+
+
+def _shorten(text: str) -> str:
+    """At most _LINES lines, the last ones kept, each at most 300 characters."""
+    lines = [line if len(line) <= 300 else line[:297] + "..." for line in text.splitlines()]
+    if len(lines) > _LINES:
+        lines = [*lines[: _LINES // 2], f"... {len(lines) - _LINES} lines left out ...", *lines[-_LINES // 2 :]]
+    return "\n".join(lines)
+
+
+# Signs and words say what colours say. Jupyter's own variables follow its light and dark themes.
+_CARD = (
+    "border-left: 4px solid {colour}; padding: 6px 12px; margin: 4px 0; max-width: 60em; "
+    "color: var(--jp-content-font-color1, inherit); line-height: 1.45"
+)
+_CODE = (
+    "margin: 4px 0; padding: 6px 8px; white-space: pre-wrap; background: var(--jp-layout-color2, rgba(128,128,128,.12))"
+)
+GREEN, ORANGE, BLUE = "#2a9d3a", "#d1730b", "#3377bb"
+
+
+def card(title: str, body: str, colour: str) -> str:
+    """A box with a coloured edge; `title` is text, `body` is markup."""
+    return (
+        f'<div role="status" style="{_CARD.format(colour=colour)}">'
+        f"<div><strong>{html.escape(title)}</strong></div>{body}</div>"
+    )
+
+
+def verdict_html(verdict: Verdict) -> str:
+    """The verdict as a card."""
+    if verdict.passed:
+        return card(f"✓ {headline(verdict)}", "", GREEN)
+    if verdict.unsolved:
+        return card(f"○ {headline(verdict)}", _paragraph(advice(verdict)), BLUE)
+    parts = []
+    if not verdict.problem:
+        if verdict.misconception:
+            name, text = html.escape(verdict.misconception.name), html.escape(verdict.misconception.diagnosis)
+            parts.append(f'<div style="margin: 6px 0"><em>What seems to have happened ({name}):</em> {text}</div>')
+        first = first_failure(verdict)
+        parts.append(f"<div>First check that failed: <strong>{html.escape(first.name)}</strong></div>")
+        parts.append(f'<pre style="{_CODE}">{html.escape(_detail(first))}</pre>')
+        items = "".join(
+            f"<li>{'✓ passed' if result.passed else '✗ failed'}: {html.escape(result.name)}</li>"
+            for result in verdict.results
+        )
+        count = f"All {len(verdict.results)} checks"
+        parts.append(
+            f'<details><summary style="cursor: pointer">{count}</summary>'
+            f'<ul style="list-style: none; margin: 2px 0; padding-left: 8px">{items}</ul></details>'
+        )
+    printed = _printed(verdict)
+    if printed:
+        parts.append(f'<div>{printed[1]}</div><pre style="{_CODE}">{html.escape(chr(10).join(printed[2:]))}</pre>')
+    parts.append(_paragraph(advice(verdict)))
+    return card(f"✗ {headline(verdict)}", "".join(parts), ORANGE)
+
+
+def _paragraph(text: str) -> str:
+    return f'<div style="margin-top: 4px">{html.escape(text)}</div>'
