@@ -61,10 +61,10 @@ clean: ## remove .venv and all that was made on the way
 	@touch $@
 
 .venv/.course-installed: .venv/.made requirements.txt pyproject.toml
-	$(RUN) -m pip install --quiet -r requirements.txt
-	$(RUN) -m pip install --quiet --no-deps -e .
+	$(RUN) -m pip install -r requirements.txt
+	$(RUN) -m pip install --no-deps -e .
 	@touch $@
 
 .venv/.tests-installed: .venv/.course-installed requirements-test.txt
-	$(RUN) -m pip install --quiet -r requirements-test.txt
+	$(RUN) -m pip install -r requirements-test.txt
 	@touch $@

@@ -99,6 +99,7 @@ def execute(nb: NotebookNode, path: Path, allow_errors: bool = False) -> Noteboo
         NotebookError: if a cell fails, unless allow_errors.
     """
     nb = nbformat.from_dict(nb)
+    started = [0]
     client = NotebookClient(
         nb,
         timeout=CELL_TIMEOUT,
@@ -107,6 +108,7 @@ def execute(nb: NotebookNode, path: Path, allow_errors: bool = False) -> Noteboo
         record_timing=False,
         store_widget_state=False,
         allow_errors=allow_errors,
+        on_cell_execute=lambda cell, cell_index: started.append(cell_index),
     )
     with tempfile.TemporaryDirectory() as scratch:
         env = {**os.environ, "LLAMA_LESSONS_PROGRESS": f"{scratch}/progress.json"}
@@ -114,7 +116,7 @@ def execute(nb: NotebookNode, path: Path, allow_errors: bool = False) -> Noteboo
         try:
             client.execute(env=env)
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-            raise NotebookError(f"{_running(nb, path)}: {error}") from None
+            raise NotebookError(f"{where(path, started[-1] + 1, nb.cells[started[-1]])}: {error}") from None
     nb.metadata["llama_lessons"] = {"executed": code_hash(nb)}
     return nb
 
@@ -126,16 +128,10 @@ def check(path: Path) -> None:
         NotebookError: if normalising would change the file, or its code has changed since it was executed.
     """
     nb = read(path)
-    if path.read_text(encoding="utf-8") != text(format_notebook(nb, path)):
-        raise NotebookError(f"{short(path)}: not in the committed form; run `make notebooks`")
     if path.resolve().parent.name != EXERCISES and is_stale(nb):
         raise NotebookError(f"{short(path)}: its code has changed since it was executed; run `make notebooks`")
-
-
-def _running(nb: NotebookNode, path: Path) -> str:
-    """The place of the last cell that was started."""
-    started = [(n, c) for n, c in enumerate(nb.cells, start=1) if c.get("execution_count") or c.get("outputs")]
-    return where(path, *started[-1]) if started else short(path)
+    if path.read_text(encoding="utf-8") != text(format_notebook(nb, path)):
+        raise NotebookError(f"{short(path)}: not in the committed form; run `make notebooks`")
 
 
 def _cell_id(path: Path, cell: NotebookNode, taken: set[str]) -> str:
