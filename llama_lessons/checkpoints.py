@@ -16,9 +16,10 @@ from gguf import GGUFReader, ReaderTensor, TokenType
 from gguf.quants import dequantize
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from llama_lessons.llama import Llama, LlamaConfig
-from llama_lessons.rope import RotaryEmbedding, to_half
+from llama_lessons.rope import to_half
 
 __all__ = ["load_gguf", "load_gguf_tokenizer"]
 
@@ -53,10 +54,8 @@ def load_gguf(path: str | PathLike[str]) -> Llama:
     """
     reader = _open(path)
     config = _read_config(reader, path)
-    rope = RotaryEmbedding(config.head_dim, config.rope_theta)
-    # Without storage: drawing random weights, only to overwrite them, takes longer than reading the file.
-    with torch.device("meta"):
-        model = Llama(config, rope)
+    with _WeightsUndrawn():
+        model = Llama(config)
     stored = {tensor.name: tensor for tensor in reader.tensors}
     wanted = {name: _gguf_name(name) for name, _ in model.named_parameters()}
     if missing := sorted(set(wanted.values()) - set(stored)):
@@ -107,6 +106,16 @@ def load_gguf_tokenizer(path: str | PathLike[str]) -> Tokenizer:
     control = [token for token, type_ in zip(tokens, types, strict=True) if type_ == TokenType.CONTROL]
     tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in control])
     return tokenizer
+
+
+class _WeightsUndrawn(TorchFunctionMode):
+    # To draw random weights, only to replace them, would take as long as to read the file. (Device "meta" has the
+    # same use, but to draw an embedding there torch imports a symbolic algebra system for a second or two.)
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 class _Reader(GGUFReader):
