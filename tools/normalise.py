@@ -116,7 +116,10 @@ def execute(nb: NotebookNode, path: Path, allow_errors: bool = False) -> Noteboo
         try:
             client.execute(env=env)
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-            raise NotebookError(f"{where(path, started[-1] + 1, nb.cells[started[-1]])}: {error}") from None
+            cell = nb.cells[started[-1]]
+            # A verdict is shown, not raised.
+            shown = [output.data.get("text/plain", "") for output in cell.outputs if "data" in output]
+            raise NotebookError("\n".join([f"{where(path, started[-1] + 1, cell)}: {error}", *shown])) from None
     nb.metadata["llama_lessons"] = {"executed": code_hash(nb)}
     return nb
 
