@@ -1,0 +1,88 @@
+"""RMSNorm against Hugging Face and the formula in float64."""
+
+import re
+
+import pytest
+import torch
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+from llama_lessons.norms import RMSNorm, rms_norm
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def formula(x, weight, eps):
+    x, weight = x.double(), weight.double()
+    return x / torch.sqrt((x * x).mean(dim=-1, keepdim=True) + eps) * weight
+
+
+@pytest.mark.parametrize("eps", [1e-5, 1e-6])
+@pytest.mark.parametrize("shape", [(8,), (3, 1), (2, 5, 64), (1, 7, 576)])
+def test_agrees_with_hugging_face(shape, eps):
+    x, weight = torch.randn(shape), torch.randn(shape[-1])
+    theirs = LlamaRMSNorm(shape[-1], eps)
+    theirs.weight.data = weight
+    torch.testing.assert_close(rms_norm(x, weight, eps), theirs(x), atol=2e-6, rtol=2e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_dtype_is_kept_and_rounded_once(dtype):
+    x, weight = torch.randn(4, 64).to(dtype), torch.randn(64).to(dtype)
+    exact = formula(x, weight, 1e-5)
+    normalised = rms_norm(x, weight)
+    assert normalised.dtype == dtype
+    bound = torch.finfo(dtype).eps / 2 * exact.abs() + (1e-14 if dtype == torch.float64 else 2e-6)
+    assert ((normalised.double() - exact).abs() <= bound).all()
+
+
+def test_squares_that_overflow_in_float16():
+    x = torch.full((2, 8), 1000.0, dtype=torch.float16)
+    assert torch.equal(rms_norm(x, torch.ones(8, dtype=torch.float16)), torch.ones(2, 8, dtype=torch.float16))
+
+
+def test_weight_may_be_more_exact_than_x():
+    x, weight = torch.randn(4, 8).bfloat16(), torch.randn(8)
+    torch.testing.assert_close(rms_norm(x, weight), formula(x, weight, 1e-5).bfloat16())
+
+
+def test_eps_is_inside_the_root():
+    x = torch.full((1, 4), 1e-3)
+    # 1e-3 / sqrt(1e-6 + 1e-2); eps beside the root would give 1e-3 / (1e-3 + 1e-2), nine times as much
+    torch.testing.assert_close(rms_norm(x, torch.ones(4), eps=1e-2), torch.full((1, 4), 0.0099995), atol=1e-6, rtol=0)
+    assert torch.equal(rms_norm(torch.zeros(1, 4), torch.ones(4)), torch.zeros(1, 4))
+
+
+def test_each_token_by_its_own_root_mean_square_with_no_mean_taken():
+    x, weight = torch.randn(2, 3, 16), torch.ones(16)
+    normalised = rms_norm(x, weight, eps=0.0)
+    torch.testing.assert_close(normalised.square().mean(dim=-1), torch.ones(2, 3))
+    torch.testing.assert_close(rms_norm(10 * x, weight, eps=0.0), normalised)
+    assert (rms_norm(x + 5, weight, eps=0.0) - normalised).abs().max() > 0.5
+    changed = x.clone()
+    changed[0, 1] = 100.0
+    others = torch.ones(2, 3, dtype=torch.bool)
+    others[0, 1] = False
+    assert torch.equal(rms_norm(changed, weight, eps=0.0)[others], normalised[others])
+
+
+def test_gradients():
+    x = torch.randn(2, 3, 5, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(rms_norm, (x, weight))
+
+
+def test_module_starts_with_gains_of_one_and_uses_its_eps():
+    norm = RMSNorm(8, eps=0.5)
+    x = torch.randn(2, 8)
+    assert [name for name, _ in norm.named_parameters()] == ["weight"]
+    torch.testing.assert_close(norm(x), formula(x, torch.ones(8), 0.5).float())
+
+
+@pytest.mark.parametrize(("x", "weight"), [((2, 8), (4,)), ((2, 8), (1,)), ((2, 1), (8,)), ((2, 8), (2, 8))])
+def test_a_weight_that_does_not_fit_is_named(x, weight):
+    message = f"weight {weight} must hold one gain for each channel of x {x}"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        rms_norm(torch.ones(x), torch.ones(weight))
