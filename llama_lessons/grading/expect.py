@@ -1,8 +1,10 @@
 """What properties are written with: comparisons whose failure is a sentence for the learner."""
 
+import contextlib
 import inspect
 import math
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -15,7 +17,9 @@ __all__ = [
     "expect_like",
     "expect_type",
     "expect_value_error",
+    "plain",
     "random_tensor",
+    "same_chance",
 ]
 
 
@@ -31,6 +35,29 @@ def random_tensor(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32
     """Normal numbers, the same on every device: drawn on the CPU in float32, then cast and moved."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(shape, generator=generator).to(dtype).to(device or "cpu")
+
+
+@contextlib.contextmanager
+def same_chance() -> Iterator[None]:
+    """Let chance fall the same way each time, so that a verdict does not change from run to run."""
+    state = random.getstate()
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(0)
+        random.seed(0)
+        try:
+            yield
+        finally:
+            random.setstate(state)
+
+
+def plain(result: Any) -> Any:
+    """Tensors of a subclass as plain ones, which bring no equality of their own; lists as tuples."""
+    if isinstance(result, (tuple, list)):
+        return tuple(plain(item) for item in result)
+    if not isinstance(result, Tensor) or type(result) is Tensor:
+        return result
+    with torch._C.DisableTorchFunctionSubclass():
+        return result.as_subclass(Tensor)
 
 
 def expect_type(result: Any, returns: Any, name: str) -> None:
@@ -85,8 +112,7 @@ def expect_close(got: Tensor, want: Tensor, *, where: str, rtol: float = 1e-5, a
         raise Mismatch(f"{where}: expected shape {tuple(want.shape)}, got {tuple(got.shape)}")
     if got.is_complex():
         raise Mismatch(f"{where}: expected real numbers, got {_short(got.dtype)}")
-    # as_subclass: an answer of a Tensor subclass must not bring its own idea of equality.
-    got = got.detach().as_subclass(Tensor).double().cpu()
+    got = got.detach().double().cpu()
     want = want.detach().double().cpu()
     if (bad := ~got.isfinite()).any():
         index = bad.nonzero()[0].tolist()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .exercise import Exercise, Misconception
+from .expect import plain, same_chance
 
 __all__ = ["Outcome", "match_misconception", "observe"]
 
@@ -39,12 +40,13 @@ def observe(function: Callable, args: tuple) -> Outcome:
     copies = tuple(_copy(arg) for arg in args)
     before = [arg.detach().clone() for arg in copies if isinstance(arg, Tensor)]
     try:
-        result = function(*copies)
+        with same_chance():
+            result = plain(function(*copies))
         # Read before the backward pass: it may refuse an input that was changed in place.
         after = [arg.detach().clone() for arg in copies if isinstance(arg, Tensor)]
-        values = tuple(result) if isinstance(result, (tuple, list)) else (result,)
+        values = result if isinstance(result, tuple) else (result,)
         gradients = _gradients(values, copies)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return Outcome(type(error), (), (), ())
     changed = tuple(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
     return Outcome(None, values, changed, gradients)
@@ -106,7 +108,7 @@ def _weights(value: Tensor) -> Tensor:
 
 def _same_value(a: Any, b: Any) -> bool:
     if isinstance(a, Tensor) and isinstance(b, Tensor):
-        if a.dtype != b.dtype or a.shape != b.shape or a.device != b.device:
+        if a.dtype != b.dtype or a.shape != b.shape or a.device != b.device or a.layout != b.layout:
             return False
         a, b = a.detach(), b.detach()
         if not a.is_floating_point():

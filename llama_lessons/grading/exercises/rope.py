@@ -976,6 +976,27 @@ def _(answer: Callable) -> None:
         expect_turned(answer, q, k, 4_099, 10_000.0, atol=3e-2)
 
 
+@rotate_new_tokens.property("gradients flow back to q and to k")
+def _(answer: Callable) -> None:
+    q, k = draw(1, 4, 3, 8).requires_grad_(), draw(1, 2, 3, 8, seed=1).requires_grad_()
+    total = sum(got.sum() for got in answer(q, k, 5, 10_000.0))
+    gradients = torch.autograd.grad(total, (q, k), allow_unused=True) if total.requires_grad else (None, None)
+    for name, x, gradient in zip("qk", (q, k), gradients, strict=True):
+        if gradient is None:
+            raise Mismatch(f"the rotated {name} is expected to carry gradients back to {name}, but it is cut off")
+        want = by_matrices(torch.ones_like(x), -torch.arange(5, 8), "half")
+        expect_close(gradient, want, where=f"gradient of {name}", rtol=1e-3, atol=2e-5)
+
+
+@rotate_new_tokens.misconception(
+    "no gradients",
+    "The numbers are right, but no gradient reaches q and k: .detach(), .data, torch.no_grad or a new torch.tensor "
+    "cuts them off, and the model could not be trained with this.",
+)
+def _(q: Tensor, k: Tensor, n_cached: int, theta: float = 10_000.0) -> tuple[Tensor, Tensor]:
+    return reference_rotate(q.detach(), k.detach(), n_cached, theta)
+
+
 @rotate_new_tokens.misconception(
     "one position behind",
     "The first new token gets the position of the last cached one: with 5 tokens cached, positions 0 to 4 are taken, "

@@ -49,12 +49,27 @@ def averages_neighbours_on_a_ring(x: Tensor) -> Tensor:
     return x + 0.5 * x.roll(1, dims=1) + 0.25 * x.roll(-1, dims=1)
 
 
+def adds_the_number_of_its_pair(x: Tensor) -> Tensor:
+    """Exchanging the first two tokens changes nothing here, though order matters."""
+    return x + positions(x) // 2
+
+
+def hands_results_on(x: Tensor) -> Tensor:
+    """Each token gets its neighbour's result: as a set, the results are the same in every order."""
+    return x.roll(1, dims=1)
+
+
 def adds_the_mean(x: Tensor) -> Tensor:
     return x + x.mean(dim=1, keepdim=True)
 
 
 def broadcasts_the_mean(x: Tensor) -> Tensor:
     return x.mean(dim=1, keepdim=True).expand_as(x)
+
+
+def sums_exponentials(x: Tensor) -> Tensor:
+    """Large positive sums, which round to other bits in another order, and to nearly the same number."""
+    return x.exp().sum(dim=1, keepdim=True).expand_as(x)
 
 
 def each_token_alone(x: Tensor) -> Tensor:
@@ -89,14 +104,18 @@ def cases() -> list[tuple]:
         only_adds_positions,
         knows_distance_to_middle,
         averages_neighbours_on_a_ring,
+        adds_the_number_of_its_pair,
+        hands_results_on,
         adds_the_mean,
         broadcasts_the_mean,
+        sums_exponentials,
         each_token_alone,
         weighs_channels,
         slightly_ordered,
         ordered_in_one_row,
     )
-    return [(mix, inputs(3, 64, 8, seed)) for seed, mix in enumerate(mixes)]
+    # Of two tokens the one random order is often the order they came in.
+    return [*((mix, inputs(3, 64, 8, seed)) for seed, mix in enumerate(mixes)), (only_adds_positions, inputs(3, 2, 8))]
 
 
 is_order_blind = Exercise(
@@ -153,21 +172,26 @@ def _(answer: Callable) -> None:
 def _(answer: Callable) -> None:
     expect_verdict(answer, knows_distance_to_middle, False, "each token times its distance to the middle")
     expect_verdict(answer, averages_neighbours_on_a_ring, False, "each token mixed with its neighbours on a ring")
+    expect_verdict(answer, adds_the_number_of_its_pair, False, "two tokens each plus the number of their pair")
     expect_verdict(answer, only_adds_positions, False, "each token plus its position number")
+    expect_verdict(answer, hands_results_on, False, "each token's result handed on to the next one")
 
 
 @is_order_blind.property("a small influence of order counts, rounding does not")
 def _(answer: Callable) -> None:
     expect_verdict(answer, slightly_ordered, False, "attention plus a hundredth of the position number")
-    expect_verdict(answer, attention, True, "attention on many tokens, where sums round", seq_len=256, dim=64)
-    expect_verdict(answer, adds_the_mean, True, "a sum over many tokens, which rounds", seq_len=1024, dim=4)
+    expect_verdict(answer, attention, True, "attention on many tokens, where sums round", seq_len=64, dim=64)
+    expect_verdict(answer, adds_the_mean, True, "a sum over many tokens, which rounds", seq_len=256, dim=4)
+    expect_verdict(answer, sums_exponentials, True, "a large sum, which rounds", seq_len=64)
 
 
 @is_order_blind.property("works at every batch size and length, in every row")
 def _(answer: Callable) -> None:
     for batch, seq_len in ((1, 2), (1, 3), (2, 5), (5, 2)):
         expect_verdict(answer, attention, True, "attention", batch=batch, seq_len=seq_len)
-        expect_verdict(answer, only_adds_positions, False, "x plus its position number", batch=batch, seq_len=seq_len)
+    for batch in range(1, 21):
+        # One random order of three tokens is now and then no change at all.
+        expect_verdict(answer, only_adds_positions, False, "x plus its position number", batch=batch, seq_len=3)
     expect_verdict(answer, ordered_in_one_row, False, "positions added in the last row of the batch only")
 
 
@@ -197,6 +221,45 @@ def _(mix: Mix, x: Tensor) -> bool:
 )
 def _(mix: Mix, x: Tensor) -> bool:
     return all(torch.equal(mix(x[:, order]), mix(x)[:, order]) for order in _orders(x))
+
+
+@is_order_blind.misconception(
+    "tolerance too small",
+    "You compare with the tolerance that torch.allclose has by itself: 1e-8 beside 1e-5 of each number. Sums of "
+    "ordinary size that come out near zero are rounded by more than that. Give it atol=1e-4.",
+)
+def _(mix: Mix, x: Tensor) -> bool:
+    return all(torch.allclose(mix(x[:, order]), mix(x)[:, order]) for order in _orders(x))
+
+
+@is_order_blind.misconception(
+    "one order only",
+    "A single random order that makes no difference is enough for you. With few tokens that is now and then the order "
+    "in which they stood, and then nothing was tried. Try several, and answer True only when all have passed.",
+)
+def _(mix: Mix, x: Tensor) -> bool:
+    order = torch.randperm(x.shape[1]).to(x.device)
+    return _close(mix(x[:, order]), mix(x)[:, order])
+
+
+@is_order_blind.misconception(
+    "two tokens exchanged",
+    "You exchange the first two tokens and leave all others. A function can know order and treat these two alike, "
+    "such as one that numbers tokens in pairs. Try random orders of all.",
+)
+def _(mix: Mix, x: Tensor) -> bool:
+    order = torch.arange(x.shape[1], device=x.device)
+    order[:2] = order[:2].flip(0)
+    return _close(mix(x[:, order]), mix(x)[:, order])
+
+
+@is_order_blind.misconception(
+    "only as a set",
+    "You sort the results before you compare them. A function that hands each token's result on to its neighbour "
+    "passes that, and knows order. Compare token by token.",
+)
+def _(mix: Mix, x: Tensor) -> bool:
+    return all(_close(mix(x[:, order]).sort(dim=1).values, mix(x).sort(dim=1).values) for order in _orders(x))
 
 
 @is_order_blind.misconception(
@@ -263,6 +326,11 @@ def _(mix: Mix, x: Tensor) -> bool:
 @is_order_blind.misconception("always True", "You return True whatever comes out: compare something.")
 def _(mix: Mix, x: Tensor) -> bool:
     return True
+
+
+@is_order_blind.misconception("always False", "You return False whatever comes out: compare something.")
+def _(mix: Mix, x: Tensor) -> bool:
+    return False
 
 
 @is_order_blind.alternative
