@@ -54,8 +54,11 @@ def load_gguf(path: str | PathLike[str]) -> Llama:
     """
     reader = _open(path)
     config = _read_config(reader, path)
-    with _WeightsUndrawn():
-        model = Llama(config)
+    try:
+        with _WeightsUndrawn():
+            model = Llama(config)
+    except (ValueError, RuntimeError) as error:  # an odd head_dim, or more than there is memory for
+        raise ValueError(f"{path} describes a Llama that cannot be built: {error}") from error
     stored = {tensor.name: tensor for tensor in reader.tensors}
     wanted = {name: _gguf_name(name) for name, _ in model.named_parameters()}
     if missing := sorted(set(wanted.values()) - set(stored)):
@@ -103,6 +106,8 @@ def load_gguf_tokenizer(path: str | PathLike[str]) -> Tokenizer:
     )
     tokenizer.decoder = decoders.ByteLevel()
     types = _metadata(reader, path, "tokenizer.ggml.token_type")
+    if len(types) != len(tokens):
+        raise ValueError(f"{path} holds {len(tokens)} tokens and {len(types)} types of tokens")
     control = [token for token, type_ in zip(tokens, types, strict=True) if type_ == TokenType.CONTROL]
     tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in control])
     return tokenizer
@@ -141,11 +146,12 @@ def _open(path: str | PathLike[str]) -> GGUFReader:
 
 def _metadata(reader: GGUFReader, path: str | PathLike[str], key: str, default: Any = None) -> Any:
     field = reader.get_field(key)
-    if field is not None:
-        return field.contents()
-    if default is None:
+    if field is None and default is None:
         raise ValueError(f"{path} has no metadata {key}")
-    return default
+    try:
+        return default if field is None else field.contents()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is damaged: metadata {key} is no text ({error})") from error
 
 
 def _read_config(reader: GGUFReader, path: str | PathLike[str]) -> LlamaConfig:
@@ -157,27 +163,30 @@ def _read_config(reader: GGUFReader, path: str | PathLike[str]) -> LlamaConfig:
         raise ValueError(f"{path} holds architecture {architecture!r}, not 'llama'")
     if (scaling := read("rope.scaling.type", "none")) != "none":
         raise ValueError(f"{path} changes its rotary frequencies ({scaling!r}), which is not read here")
-    dim, n_heads = read("embedding_length"), read("attention.head_count")
-    head_dim = read("attention.key_length", dim // n_heads)
-    rotated = read("rope.dimension_count", head_dim)
-    if rotated != head_dim:
-        raise ValueError(f"{path} rotates {rotated} channels of a head; here it must be all head_dim ({head_dim})")
     try:
-        return LlamaConfig(
+        dim, n_heads = read("embedding_length"), read("attention.head_count")
+        config = LlamaConfig(
             vocab_size=read("vocab_size"),
             dim=dim,
             n_layers=read("block_count"),
             n_heads=n_heads,
             n_kv_heads=read("attention.head_count_kv", n_heads),
-            head_dim=head_dim,
+            head_dim=read("attention.key_length", dim // max(n_heads, 1)),
             hidden_dim=read("feed_forward_length"),
             max_seq_len=read("context_length"),
             rope_theta=read("rope.freq_base", 10_000.0),
             norm_eps=_shortest(read("attention.layer_norm_rms_epsilon")),
             tied_embeddings=all(tensor.name != "output.weight" for tensor in reader.tensors),
         )
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{path} describes no Llama: {error}") from error
+    if config.n_layers > len(reader.tensors):
+        raise ValueError(f"{path} lacks tensors: it has {len(reader.tensors)} for {config.n_layers} blocks")
+    if (rotated := read("rope.dimension_count", config.head_dim)) != config.head_dim:
+        raise ValueError(
+            f"{path} rotates {rotated} channels of a head; here it must be all, head_dim ({config.head_dim})"
+        )
+    return config
 
 
 def _shortest(value: float) -> float:

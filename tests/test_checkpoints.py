@@ -1,0 +1,437 @@
+"""GGUF files: small ones written here, with Hugging Face as the reference, or damaged; and the real one."""
+
+import dataclasses
+import re
+from itertools import pairwise
+
+import gguf
+import numpy as np
+import pytest
+import regex
+import torch
+import transformers
+from tokenizers import pre_tokenizers
+from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+
+from llama_lessons.checkpoints import load_gguf, load_gguf_tokenizer
+from llama_lessons.lab.materials import fetch
+from llama_lessons.lab.perplexity import perplexity
+from llama_lessons.llama import LlamaConfig, NoPositions, smollm2_135m
+from llama_lessons.rope import RotaryEmbedding, to_interleaved
+
+CONFIG = LlamaConfig(
+    vocab_size=128,
+    dim=96,
+    n_layers=2,
+    n_heads=6,
+    n_kv_heads=2,
+    head_dim=16,
+    hidden_dim=160,
+    max_seq_len=64,
+    rope_theta=50_000.0,
+    norm_eps=1e-6,
+    tied_embeddings=True,
+)
+
+
+def permute(rows, n_heads):
+    """llama.cpp's own, from its conversion of Hugging Face weights."""
+    return rows.reshape(n_heads, 2, rows.shape[0] // n_heads // 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
+
+
+def tensors(config, seed=0):
+    """Weights in Hugging Face's layout, under llama.cpp's names."""
+    draw = np.random.default_rng(seed)
+
+    def weight(*shape):
+        return (0.1 * draw.standard_normal(shape)).astype(np.float32)
+
+    q_rows, kv_rows = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
+    weights = {"token_embd.weight": weight(config.vocab_size, config.dim), "output_norm.weight": weight(config.dim)}
+    if not config.tied_embeddings:
+        weights["output.weight"] = weight(config.vocab_size, config.dim)
+    for i in range(config.n_layers):
+        block = {
+            "attn_norm": (config.dim,),
+            "attn_q": (q_rows, config.dim),
+            "attn_k": (kv_rows, config.dim),
+            "attn_v": (kv_rows, config.dim),
+            "attn_output": (config.dim, q_rows),
+            "ffn_norm": (config.dim,),
+            "ffn_gate": (config.hidden_dim, config.dim),
+            "ffn_up": (config.hidden_dim, config.dim),
+            "ffn_down": (config.dim, config.hidden_dim),
+        }
+        weights |= {f"blk.{i}.{name}.weight": weight(*shape) for name, shape in block.items()}
+    return weights
+
+
+def metadata(config):
+    return {
+        "llama.vocab_size": config.vocab_size,
+        "llama.embedding_length": config.dim,
+        "llama.block_count": config.n_layers,
+        "llama.attention.head_count": config.n_heads,
+        "llama.attention.head_count_kv": config.n_kv_heads,
+        "llama.rope.dimension_count": config.head_dim,
+        "llama.feed_forward_length": config.hidden_dim,
+        "llama.context_length": config.max_seq_len,
+        "llama.rope.freq_base": float(config.rope_theta),
+        "llama.attention.layer_norm_rms_epsilon": float(config.norm_eps),
+    }
+
+
+ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
+VOCABULARY = ["<|end|>", "<|im_start|>", *ALPHABET, "Ġt", "he", "Ġthe", "12"]
+MERGES = ["Ġ t", "h e", "Ġt he", "1 2"]
+TOKENIZER = {
+    "tokenizer.ggml.model": "gpt2",
+    "tokenizer.ggml.pre": "smollm",
+    "tokenizer.ggml.tokens": VOCABULARY,
+    "tokenizer.ggml.token_type": [3, 3] + [1] * (len(VOCABULARY) - 2),
+    "tokenizer.ggml.merges": MERGES,
+}
+
+
+def write(path, weights, values, kind=None, architecture="llama"):
+    writer = gguf.GGUFWriter(path, architecture)
+    for key, value in values.items():
+        match value:
+            case str():
+                writer.add_string(key, value)
+            case float():
+                writer.add_float32(key, value)
+            case list():
+                writer.add_array(key, value)
+            case _:
+                writer.add_uint32(key, value)
+    for name, rows in weights.items():
+        if name.endswith("attn_q.weight"):
+            rows = permute(rows, CONFIG.n_heads)
+        elif name.endswith("attn_k.weight"):
+            rows = permute(rows, CONFIG.n_kv_heads)
+        if kind is None or rows.ndim == 1:
+            writer.add_tensor(name, rows)
+        else:
+            writer.add_tensor(name, gguf.quantize(rows, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+@pytest.fixture
+def whole(tmp_path):
+    return write(tmp_path / "whole.gguf", tensors(CONFIG), metadata(CONFIG) | TOKENIZER)
+
+
+def test_sizes_and_weights_are_the_file_s(whole):
+    model, stored = load_gguf(whole), tensors(CONFIG)
+    assert model.config == CONFIG
+    assert model.head.weight is model.embedding.weight
+    assert {(p.dtype, p.device.type, p.requires_grad) for p in model.parameters()} == {(torch.float32, "cpu", True)}
+    attention, feed_forward = model.blocks[1].attention, model.blocks[1].feed_forward
+    for parameter, name in [
+        (model.embedding.weight, "token_embd"),
+        (model.norm.weight, "output_norm"),
+        (model.blocks[1].attention_norm.weight, "blk.1.attn_norm"),
+        (model.blocks[1].feed_forward_norm.weight, "blk.1.ffn_norm"),
+        (attention.q_proj.weight, "blk.1.attn_q"),
+        (attention.k_proj.weight, "blk.1.attn_k"),
+        (attention.v_proj.weight, "blk.1.attn_v"),
+        (attention.o_proj.weight, "blk.1.attn_output"),
+        (feed_forward.gate_proj.weight, "blk.1.ffn_gate"),
+        (feed_forward.up_proj.weight, "blk.1.ffn_up"),
+        (feed_forward.down_proj.weight, "blk.1.ffn_down"),
+    ]:
+        assert torch.equal(parameter.detach(), torch.from_numpy(stored[f"{name}.weight"])), name
+
+
+def hugging_face(path, config):
+    """What Hugging Face makes of the same file, with its own reader."""
+    read = load_gguf_checkpoint(path)["config"]
+    theirs = transformers.LlamaForCausalLM(transformers.LlamaConfig(**read)).eval()
+    weights = load_gguf_checkpoint(path, return_tensors=True, model_to_load=theirs)["tensors"]
+    missing, unexpected = theirs.load_state_dict(weights, strict=False)
+    assert unexpected == []
+    assert missing == (["lm_head.weight"] if config.tied_embeddings else [])
+    return theirs
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("kind", [None, *map(gguf.GGMLQuantizationType, (1, 3, 8, 30))], ids=str)  # F16 Q4_1 Q8_0 BF16
+def test_logits_agree_with_hugging_face_on_the_same_file(tmp_path, kind, tied):
+    config = dataclasses.replace(CONFIG, tied_embeddings=tied)
+    path = write(
+        tmp_path / "a.gguf", tensors(config), {"general.name": "tiny"} | metadata(config) | TOKENIZER, kind=kind
+    )
+    model = load_gguf(path)
+    assert model.config == config
+    tokens = torch.randint(config.vocab_size, (2, 20), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(model(tokens), hugging_face(path, config)(tokens).logits, atol=2e-5, rtol=0)
+
+
+def test_optional_metadata_has_the_format_s_defaults(tmp_path):
+    config = dataclasses.replace(CONFIG, n_kv_heads=CONFIG.n_heads, rope_theta=10_000.0)
+    values = metadata(config)
+    for key in ("attention.head_count_kv", "rope.freq_base", "rope.dimension_count"):
+        del values[f"llama.{key}"]
+    weights = tensors(config)
+    assert load_gguf(write(tmp_path / "a.gguf", weights, values)).config == config
+
+
+def test_head_dim_may_differ_from_dim_over_heads(tmp_path):
+    config = dataclasses.replace(CONFIG, head_dim=8)
+    values = metadata(config) | {"llama.attention.key_length": 8}
+    assert load_gguf(write(tmp_path / "a.gguf", tensors(config), values)).config == config
+
+
+NOT_FINITE = tensors(CONFIG)["blk.1.ffn_up.weight"]
+NOT_FINITE[3, 4] = np.nan
+ROW = np.ones(96, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("weights", "values", "message"),
+    [
+        ({"blk.1.attn_k.weight": None}, {}, "lacks 1 tensors of this Llama, such as blk.1.attn_k.weight"),
+        ({"token_embd.weight": None}, {}, "such as token_embd.weight"),
+        ({"rope_freqs.weight": ROW}, {}, "no place for, such as rope_freqs.weight"),
+        ({"blk.0.attn_q.bias": ROW}, {}, "no place for, such as blk.0.attn_q.bias"),
+        ({"blk.1.ffn_up.weight": NOT_FINITE}, {}, "tensor blk.1.ffn_up.weight holds values that are not finite"),
+        ({"blk.1.ffn_up.weight": NOT_FINITE[:-1]}, {}, "tensor blk.1.ffn_up.weight is (159, 96), but the metadata"),
+        ({}, {"llama.block_count": 3}, "lacks 9 tensors of this Llama, such as blk.2."),
+        ({}, {"llama.block_count": 1}, "has 9 tensors that this Llama has no place for, such as blk.1."),
+        ({}, {"llama.block_count": 4_000_000_000}, "lacks tensors: it has 20 for 4000000000 blocks"),
+        ({}, {"llama.vocab_size": 127}, "token_embd.weight is (128, 96), but the metadata asks for (127, 96)"),
+        ({}, {"llama.embedding_length": 4_000_000_000, "llama.attention.key_length": 16}, "cannot be built"),
+        ({}, {"llama.attention.head_count_kv": 3}, "tensor blk.0.attn_k.weight is (32, 96)"),
+        ({}, {"llama.attention.head_count_kv": 4}, "n_heads (6) must be a multiple of n_kv_heads (4)"),
+        ({}, {"llama.attention.head_count": 0}, "n_heads (0) must be positive"),
+        ({}, {"llama.attention.head_count": "six"}, "describes no Llama"),
+        ({}, {"llama.attention.key_length": 15, "llama.rope.dimension_count": 15}, "head_dim (15) must be even"),
+        ({}, {"llama.context_length": None}, "has no metadata llama.context_length"),
+        ({}, {"llama.rope.scaling.type": "yarn"}, "changes its rotary frequencies ('yarn')"),
+        ({}, {"llama.rope.dimension_count": 8}, "rotates 8 channels of a head; here it must be all, head_dim (16)"),
+    ],
+)
+def test_a_file_that_is_not_this_llama_is_refused(tmp_path, weights, values, message):
+    weights = {name: rows for name, rows in (tensors(CONFIG) | weights).items() if rows is not None}
+    values = {key: value for key, value in (metadata(CONFIG) | values).items() if value is not None}
+    path = write(tmp_path / "other.gguf", weights, values)
+    with pytest.raises(ValueError, match=re.escape(message)) as refusal:
+        load_gguf(path)
+    assert str(path) in str(refusal.value)
+
+
+def test_another_architecture_is_refused(tmp_path):
+    path = write(tmp_path / "other.gguf", tensors(CONFIG), metadata(CONFIG), architecture="gpt2")
+    with pytest.raises(ValueError, match=r"other\.gguf holds architecture 'gpt2', not 'llama'"):
+        load_gguf(path)
+
+
+def test_a_file_cut_short_anywhere_is_refused(whole, tmp_path):
+    content, short = whole.read_bytes(), tmp_path / "short.gguf"
+    for length in [0, 1, 3, 4, 8, 20, *range(24, len(content) - 1, len(content) // 60), len(content) - 1]:
+        short.write_bytes(content[:length])
+        with pytest.raises(ValueError, match=r"short\.gguf is damaged, cut short or no GGUF file"):
+            load_gguf(short)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"GGUF\x03", b"GGUF\x09"),
+        (b"GGUF", b"FUGG"),
+        (b"llama.block_count", b"llama.block\xffcount"),
+        (b"token_embd.weight", b"token_embd.weighs"),
+        (b"blk.0.attn_q.weight", b"blk.1.attn_q.weight"),
+        (b"llama.block_count\x04", b"llama.block_count\x63"),
+    ],
+)
+def test_a_file_that_was_tampered_with_is_refused(whole, old, new):
+    content = whole.read_bytes()
+    assert old in content
+    whole.write_bytes(content.replace(old, new, 1))
+    with pytest.raises(ValueError, match=re.escape(str(whole))):
+        load_gguf(whole)
+
+
+def test_what_is_no_file_is_an_os_error(tmp_path):
+    for load in (load_gguf, load_gguf_tokenizer):
+        with pytest.raises(FileNotFoundError):
+            load(tmp_path / "missing.gguf")
+        with pytest.raises(OSError, match=r"directory|denied"):
+            load(tmp_path)
+
+
+def test_an_unreadable_quantisation_is_named(tmp_path):
+    path = write(tmp_path / "a.gguf", tensors(CONFIG), metadata(CONFIG), kind=gguf.GGMLQuantizationType.F16)
+    content = path.read_bytes()
+    # In the list of tensors a type follows the two sizes; 24 is int8, which holds no weights.
+    name = b"blk.0.ffn_up.weight"
+    place = content.index(name) + len(name) + 4 + 16
+    path.write_bytes(content[:place] + b"\x18" + content[place + 1 :])
+    with pytest.raises(ValueError, match=r"tensor blk\.0\.ffn_up\.weight is quantised as I8"):
+        load_gguf(path)
+
+
+def test_tokenizer_merges_cuts_digits_and_keeps_control_tokens_whole(whole):
+    tokenizer = load_gguf_tokenizer(whole)
+    assert tokenizer.get_vocab_size() == len(VOCABULARY)
+    assert tokenizer.encode("the the").tokens == ["t", "he", "Ġthe"]
+    assert tokenizer.encode("12").tokens == ["1", "2"]
+    assert tokenizer.encode("a<|im_start|>the<|end|>").tokens == ["a", "<|im_start|>", "t", "he", "<|end|>"]
+    ids = tokenizer.encode("<|im_start|>café 日本\n").ids
+    assert tokenizer.decode(ids) == "café 日本\n"
+    assert tokenizer.decode(ids, skip_special_tokens=False) == "<|im_start|>café 日本\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tokenizer.ggml.pre": "llama-bpe"}, "tokenizer of kind ('gpt2', 'llama-bpe'); only ('gpt2', 'smollm')"),
+        ({"tokenizer.ggml.model": "llama"}, "tokenizer of kind ('llama', 'smollm')"),
+        ({"tokenizer.ggml.merges": ["Ġ t", "t zz"]}, "merges that do not fit its vocabulary"),
+        ({"tokenizer.ggml.merges": ["Ġ t", "zz"]}, "merges that do not fit its vocabulary"),
+        ({"tokenizer.ggml.token_type": [3, 3]}, "tokens and"),
+    ],
+)
+def test_another_tokenizer_is_refused(tmp_path, change, message):
+    path = write(tmp_path / "a.gguf", {}, TOKENIZER | change)
+    with pytest.raises(ValueError, match=re.escape(message)) as refusal:
+        load_gguf_tokenizer(path)
+    assert str(path) in str(refusal.value)
+
+
+def test_a_file_without_a_tokenizer_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"a\.gguf has no metadata tokenizer\.ggml\.model"):
+        load_gguf_tokenizer(write(tmp_path / "a.gguf", tensors(CONFIG), metadata(CONFIG)))
+
+
+# The real file from here on.
+
+TEXT = """The lighthouse keeper wrote one line a day in a grey book. In 1912 the book was full, and he began to write
+between the lines. When the inspector came on the boat from the mainland, he asked why a man who had nothing to
+report should need so many words. "Nothing happens here," the keeper said, "but it never happens twice the same
+way." The inspector read for an hour, drank his tea, and went down the stairs without a word; there were 217 of
+them, and he counted each one aloud."""
+
+
+@pytest.fixture(scope="module")
+def path():
+    return fetch("smollm2")
+
+
+@pytest.fixture(scope="module")
+def model(path):
+    return load_gguf(path)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(path):
+    return load_gguf_tokenizer(path)
+
+
+@pytest.mark.slow
+def test_smollm2_is_what_the_preset_says(model):
+    assert model.config == smollm2_135m()
+    assert sum(parameter.numel() for parameter in model.parameters()) == 134_515_008
+
+
+@pytest.mark.slow
+def test_smollm2_agrees_with_hugging_face(path, model, tokenizer):
+    theirs = hugging_face(path, model.config)
+    prompt = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
+    with torch.inference_mode():
+        tokens = torch.tensor([tokenizer.encode(TEXT).ids])
+        # Logits reach 40, after 30 layers of float32.
+        torch.testing.assert_close(model(tokens), theirs(tokens).logits, atol=1e-3, rtol=0)
+        tokens = torch.tensor([tokenizer.encode(prompt).ids])
+        answer = theirs.generate(tokens, max_new_tokens=24, do_sample=False, eos_token_id=None, pad_token_id=0)
+        for _ in range(24):
+            tokens = torch.cat((tokens, model(tokens)[:, -1:].argmax(dim=-1)), dim=1)
+    assert torch.equal(tokens, answer)
+    assert "Paris" in tokenizer.decode(answer[0].tolist())
+
+
+@pytest.mark.slow
+def test_smollm2_reads_badly_with_the_wrong_rotation(path, tokenizer):
+    model, tokens = load_gguf(path), torch.tensor(tokenizer.encode(TEXT).ids)
+    right = perplexity(model, tokens)
+    assert right < 40
+    assert perplexity(model, tokens, torch.arange(len(tokens)) + 1000) == pytest.approx(right, rel=1e-3)
+    half = model.rope
+    model.rope = NoPositions()
+    assert perplexity(model, tokens) > 4 * right
+    model.rope = RotaryEmbedding(model.config.head_dim, model.config.rope_theta, layout="interleaved")
+    assert perplexity(model, tokens) > 4 * right
+    with torch.no_grad():
+        for block in model.blocks:
+            for projection, n_heads in ((block.attention.q_proj, 9), (block.attention.k_proj, 3)):
+                projection.weight.copy_(to_interleaved(projection.weight, n_heads))
+    assert perplexity(model, tokens) == pytest.approx(right, rel=1e-4)
+    model.rope = half
+    assert perplexity(model, tokens) > 4 * right
+
+
+# llama.cpp's way to cut a text for tokenizers called "smollm": the first on the text, the second on its pieces.
+DIGITS = regex.compile(r"\p{N}|\P{N}+")
+WORDS = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
+
+
+def byte_characters():
+    """GPT-2's bytes_to_unicode: bytes that print stand for themselves, the others follow from 256 on."""
+    printing = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printing]
+    return {byte: chr(byte) for byte in printing} | {byte: chr(256 + i) for i, byte in enumerate(others)}
+
+
+def encode(text, ids, ranks):
+    """Byte-level BPE as Sennrich et al. 2016 describe it: join the pair of lowest rank until none is left."""
+    characters, result = byte_characters(), []
+    for piece in DIGITS.findall(text):
+        for word in WORDS.findall(piece):
+            symbols = [characters[byte] for byte in word.encode()]
+            while pairs := [pair for pair in pairwise(symbols) if pair in ranks]:
+                first = min(pairs, key=ranks.__getitem__)
+                joined, i = [], 0
+                while i < len(symbols):
+                    width = 2 if tuple(symbols[i : i + 2]) == first else 1
+                    joined.append("".join(symbols[i : i + width]))
+                    i += width
+                symbols = joined
+            result += [ids[symbol] for symbol in symbols]
+    return result
+
+
+@pytest.mark.slow
+def test_smollm2_s_tokenizer_agrees_with_the_algorithm(path, tokenizer):
+    reader = gguf.GGUFReader(path)
+    ids = {token: i for i, token in enumerate(reader.get_field("tokenizer.ggml.tokens").contents())}
+    merges = reader.get_field("tokenizer.ggml.merges").contents()
+    ranks = {tuple(merge.split(" ")): rank for rank, merge in enumerate(merges)}
+    draw = np.random.default_rng(0)
+    odd = [*" \n\tabXYZ019'é½Ⅷ٣日🙂.,!<|>\u00a0\u0301", "  ", "'ll", " the", "12", "don't", "\r\n"]
+    texts = [TEXT, "12345 + 678 = 13,023", "naïve café, “quotes” 日本語 🙂👩‍👧", "  two  spaces \n\n\tand a tab ", ""]
+    texts += ["".join(draw.choice(odd, size=draw.integers(1, 40))) for _ in range(300)]
+    for text in texts:
+        encoded = tokenizer.encode(text).ids
+        assert encoded == encode(text, ids, ranks), repr(text)
+        assert tokenizer.decode(encoded) == text
+
+
+@pytest.mark.slow
+def test_smollm2_s_control_tokens_are_one_id_each(path, tokenizer):
+    assert tokenizer.get_vocab_size() == 49_152
+    assert tokenizer.encode("<|im_start|>user\nHi<|im_end|>").ids == [1, *tokenizer.encode("user\nHi").ids, 2]
+    reader = gguf.GGUFReader(path)
+    types = reader.get_field("tokenizer.ggml.token_type").contents()
+    tokens = reader.get_field("tokenizer.ggml.tokens").contents()
+    control = [i for i, type_ in enumerate(types) if type_ == gguf.TokenType.CONTROL]
+    assert len(control) == 17
+    for i in control:
+        assert tokenizer.encode(f"a {tokens[i]}").ids[-1] == i
+        assert tokenizer.decode([i]) == ""
