@@ -57,7 +57,7 @@ def rope_frequencies(head_dim: int, theta: float = 10_000.0) -> Tensor:
         raise ValueError(f"head_dim ({head_dim}) must be even and positive: RoPE turns channels in pairs")
     if theta <= 0:
         raise ValueError(f"theta ({theta}) must be positive")
-    exponents = torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim
+    exponents = torch.arange(0, head_dim, 2, dtype=torch.float64, device="cpu") / head_dim
     return theta**-exponents
 
 

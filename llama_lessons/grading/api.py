@@ -13,10 +13,14 @@ from .report import BLUE, CheckFailed, card, in_notebook, quiet_terminal, show, 
 __all__ = ["check", "hint", "progress"]
 
 
-def check(function: Callable[..., Any]) -> None:
+def check(function: Callable[..., Any], keep: bool = True) -> None:
     """Grade `function`; its own name says for which exercise.
 
-    Shows one line where it is right. Points are kept, the best ever.
+    Shows one line where it is right.
+
+    Args:
+        function: the answer.
+        keep: whether its points are kept; of all tries the best counts.
 
     Raises:
         CheckFailed: where it is not right, with what was expected, what came, and the misconception behind it.
@@ -24,7 +28,9 @@ def check(function: Callable[..., Any]) -> None:
     __tracebackhide__ = True
     quiet_terminal()
     verdict = grade(_exercise_of(function), function)
-    store.update(verdict.exercise.name, points=verdict.points, passed=verdict.passed, attempts=not verdict.unsolved)
+    if keep:
+        attempts = 0 if verdict.unsolved else 1
+        store.update(verdict.exercise.name, points=verdict.points, passed=verdict.passed, attempts=attempts)
     text = verdict_text(verdict)
     if verdict.passed:
         show(text, verdict_html(verdict))
