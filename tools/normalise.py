@@ -52,7 +52,8 @@ def format_notebook(nb: NotebookNode, path: Path) -> NotebookNode:
         cell.id = _cell_id(path, cell, taken)
         cell.metadata = {key: cell.metadata[key] for key in ("name", "tags") if cell.metadata.get(key)}
         if cell.metadata.get("name") == "setup":
-            cell.metadata["jupyter"] = {"source_hidden": True}  # folded in JupyterLab: a lesson begins with its question
+            # Folded in JupyterLab: a lesson begins with its question.
+            cell.metadata["jupyter"] = {"source_hidden": True}
         cell.source = "\n".join(line.rstrip() for line in cell.source.strip("\n").split("\n"))
         if cell.cell_type != "code":
             continue
