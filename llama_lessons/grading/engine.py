@@ -119,7 +119,8 @@ def grade(exercise: Exercise, function: Callable, seconds: float = TIME_LIMIT_SE
     """Run every property of `exercise` on `function`, and look for the misconception behind a failure.
 
     It never raises for what the learner's code does. Where that code runs longer than `seconds`, or is
-    interrupted, the verdict says so; nothing after that point is run. What it prints is collected.
+    interrupted, the verdict says so; nothing after that point is run. Of what it prints, the verdict keeps what
+    belongs to the first property that failed.
     """
     problem = _signature_problem(exercise, function)
     if problem:
@@ -130,14 +131,20 @@ def grade(exercise: Exercise, function: Callable, seconds: float = TIME_LIMIT_SE
     printed = io.StringIO()
     started = time.monotonic()
     try:
-        with _limit(seconds), _one_thread(), contextlib.redirect_stdout(printed):
+        with _limit(seconds), _one_thread():
             for prop in exercise.properties:
-                results.append(_run(prop.name, prop.test, answer))
+                if all(result.passed for result in results):
+                    printed = output = io.StringIO()
+                else:
+                    output = io.StringIO()
+                with contextlib.redirect_stdout(output):
+                    results.append(_run(prop.name, prop.test, answer))
                 if _is_unsolved(results):
                     return Verdict(exercise, tuple(_fill(exercise, [])), unsolved=True)
             results.append(_unchanged(answer))
             if not all(result.passed for result in results):
-                misconception = match_misconception(exercise, function)
+                with contextlib.redirect_stdout(io.StringIO()):
+                    misconception = match_misconception(exercise, function)
     except OutOfTime:
         problem = (
             f"{exercise.name} was still running after {seconds:g} seconds, where milliseconds are enough. "
@@ -207,7 +214,8 @@ def _learner_trace(error: BaseException) -> str:
     if len(own) > 8:
         own = own[:4] + own[-4:]
     lines = traceback.format_list(own) + traceback.format_exception_only(error)
-    return "".join(lines).rstrip()
+    # A notebook's cells have made-up file names, which tell a reader nothing.
+    return re.sub(r'File "[^"]*ipykernel_[^"]*", line', "Your cell, line", "".join(lines)).rstrip()
 
 
 @contextlib.contextmanager

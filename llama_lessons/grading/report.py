@@ -10,7 +10,6 @@ from .engine import Result, Verdict
 __all__ = ["CheckFailed", "show", "verdict_html", "verdict_text"]
 
 PLAIN = "LLAMA_LESSONS_PLAIN"
-_LINES = 12
 
 
 class CheckFailed(Exception):
@@ -114,14 +113,14 @@ def _detail(result: Result) -> str:
 def _printed(verdict: Verdict) -> list[str]:
     if not verdict.printed.strip():
         return []
-    return ["", "Your code printed:", *(f"  {line}" for line in _shorten(verdict.printed.rstrip()).splitlines())]
+    return ["", "Your code printed:", *(f"  {line}" for line in _shorten(verdict.printed.rstrip(), 6).splitlines())]
 
 
-def _shorten(text: str) -> str:
-    """At most _LINES lines, the last ones kept, each at most 300 characters."""
+def _shorten(text: str, most: int = 10) -> str:
+    """The first and the last lines of a text, at most `most`, each at most 300 characters."""
     lines = [line if len(line) <= 300 else line[:297] + "..." for line in text.splitlines()]
-    if len(lines) > _LINES:
-        lines = [*lines[: _LINES // 2], f"... {len(lines) - _LINES} lines left out ...", *lines[-_LINES // 2 :]]
+    if len(lines) > most:
+        lines = [*lines[: most // 2], f"... {len(lines) - most} lines left out ...", *lines[-(most // 2) :]]
     return "\n".join(lines)
 
 
