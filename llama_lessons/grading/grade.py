@@ -192,7 +192,7 @@ def _unseen(name: str, source: str, checked: bool) -> str:
     """Why no verdict on exercise `name` was seen."""
     if checked:
         return f"{name} was checked and is not right yet, but its cell hides the verdict."
-    if re.search(rf"^[^#\n]*\bcheck\(\s*{name}\s*\)", source, re.MULTILINE):
+    if re.search(rf"^[^#\n]*\bcheck\(\s*{name}\b", source, re.MULTILINE):
         return f"{name} was not checked: its check cell did not get as far as check({name})."
     return f"{name} was never checked: its check cell is missing. Put check({name}) into a code cell."
 

@@ -1,0 +1,67 @@
+"""A learner's exercise notebooks, and what grading them says."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+
+from tools.cells import ROOT, SOLUTIONS, notebooks, read
+from tools.cut import cut
+
+
+class Learner:
+    """Somebody with a folder of exercises: unsolved ones first, as they were cut from the solutions."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "exercises"
+        self.folder.mkdir()
+        self.progress = folder / "progress.json"
+        self.solutions = {path.stem: read(path) for path in notebooks(SOLUTIONS)}
+        self.notebooks = {path.stem: cut(read(path), path) for path in notebooks(SOLUTIONS)}
+
+    def cell(self, start: str) -> NotebookNode:
+        """The one cell whose code starts like this."""
+        return _cell(self.notebooks, start)
+
+    def solve(self, *names: str) -> None:
+        """Write the right answers to the named exercises, or to all."""
+        for lesson, solution in self.solutions.items():
+            for cell, solved in [(cell, s) for s in solution.cells for cell in self.notebooks[lesson].cells]:
+                if cell.id == solved.id and "BEGIN SOLUTION" in solved.source:
+                    name = solved.source.removeprefix("def ").split("(")[0]
+                    if not names or name in names:
+                        cell.source = solved.source
+
+    def remove(self, cell: NotebookNode) -> None:
+        for nb in self.notebooks.values():
+            nb.cells = [other for other in nb.cells if other is not cell]
+
+    def start(self, *arguments: str, **variables: str) -> subprocess.Popen:
+        """Save the notebooks and start to grade them."""
+        for lesson, nb in self.notebooks.items():
+            nbformat.write(nb, self.folder / f"{lesson}.ipynb")
+        command = [sys.executable, "-m", "llama_lessons.grading.grade", "--exercises", str(self.folder), *arguments]
+        env = {**os.environ, "LLAMA_LESSONS_PROGRESS": str(self.progress), "LLAMA_LESSONS_DEVICE": "cpu", **variables}
+        return subprocess.Popen(
+            command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
+        )
+
+    def grade(self, *arguments: str, **variables: str) -> tuple[int, str, str]:
+        """Exit code, output and errors of grading the notebooks as they are now."""
+        process = self.start(*arguments, **variables)
+        out, err = process.communicate(timeout=300)
+        return process.returncode, out, err
+
+
+def _cell(nbs: dict[str, NotebookNode], start: str) -> NotebookNode:
+    (cell,) = [cell for nb in nbs.values() for cell in nb.cells if cell.source.startswith(start)]
+    return cell
+
+
+@pytest.fixture
+def learner(tmp_path: Path) -> Learner:
+    return Learner(tmp_path)
