@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .exercise import Exercise, Misconception
-from .expect import LearnerError, Mismatch, expect_type, plain, same_chance
+from .expect import LearnerError, Mismatch, OutOfTime, expect_type, plain, same_chance
 from .outcome import match_misconception
 
 __all__ = ["TIME_LIMIT_SECONDS", "Result", "Verdict", "grade"]
@@ -27,10 +27,6 @@ TIME_LIMIT_SECONDS = 10.0
 
 UNCHANGED = "leaves its inputs as they were"
 _GRADING = str(Path(__file__).parent)
-
-
-class OutOfTime(BaseException):
-    """The learner's code ran past the limit; a BaseException, so that `except Exception` does not swallow it."""
 
 
 @dataclass(frozen=True)
@@ -60,26 +56,24 @@ class Verdict:
 
     @property
     def points(self) -> float:
-        """Full points only for all properties; else their share, down to half a point.
-
-        Inputs left as they were earn none by themselves: doing nothing does that.
-        """
+        """Full points only for all properties; else their share, down to half a point."""
         if self.passed:
             return float(self.exercise.points)
-        earning = [result.passed for result in self.results if result.name != UNCHANGED]
-        share = sum(earning) / max(len(earning), 1)
+        share = sum(result.passed for result in self.results) / max(len(self.results), 1)
         return min(math.floor(2 * share * self.exercise.points) / 2, self.exercise.points - 0.5)
 
 
 class Answer:
     """The learner's function, with its inputs protected and its results checked for type.
 
-    Properties call it like the function itself. It notes whether an input was ever changed in place.
+    Properties call it like the function itself. It notes whether a result of the right type ever came, and whether
+    an input was ever changed in place.
     """
 
     def __init__(self, function: Callable, exercise: Exercise) -> None:
         self._function = function
         self._exercise = exercise
+        self.answered = False
         self.changed_input = ""
 
     def __call__(self, *args: Any) -> Any:
@@ -97,6 +91,7 @@ class Answer:
                 self.changed_input = name
         name = self._exercise.name
         expect_type(result, self._exercise.returns, name)
+        self.answered = True
         result = plain(result)
         device = next((arg.device.type for arg in args if isinstance(arg, Tensor)), None)
         for item in result if isinstance(result, tuple) else (result,):
@@ -104,6 +99,8 @@ class Answer:
                 continue
             if item.layout != torch.strided:
                 raise Mismatch(f"{name} returned a sparse tensor: make it an ordinary one with .to_dense()")
+            if item.is_complex():
+                raise Mismatch(f"{name} returned complex numbers, where real ones are expected")
             if device not in (None, item.device.type):
                 raise Mismatch(f"{name} was given tensors on {device}, and returned one on {item.device.type}")
             if item.is_meta:
@@ -131,7 +128,7 @@ def grade(exercise: Exercise, function: Callable, seconds: float = TIME_LIMIT_SE
     printed = io.StringIO()
     started = time.monotonic()
     try:
-        with _limit(seconds), _one_thread():
+        with _limit(seconds), _settings():
             for prop in exercise.properties:
                 if all(result.passed for result in results):
                     printed = output = io.StringIO()
@@ -187,6 +184,8 @@ def _run(name: str, test: Callable, answer: Answer) -> Result:
 
 
 def _unchanged(answer: Answer) -> Result:
+    if not answer.answered:
+        return Result(UNCHANGED, False, "not reached")  # doing nothing earns nothing
     if answer.changed_input:
         message = f"{answer.changed_input} was changed in place. Whoever passed it in still needs it: make a new tensor"
         return Result(UNCHANGED, False, message)
@@ -219,12 +218,16 @@ def _learner_trace(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Small tensors gain nothing from more threads, and lose much where other programs want the cores too."""
+def _settings() -> Iterator[None]:
+    """Record gradients whatever the caller does, and use one thread.
+
+    Small tensors gain nothing from more threads, and lose much where other programs want the cores too.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
     finally:
         torch.set_num_threads(threads)
 

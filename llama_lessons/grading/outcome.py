@@ -1,5 +1,6 @@
 """Tell which misconception an answer behaves like, by running both on the same inputs."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .exercise import Exercise, Misconception
-from .expect import plain, same_chance
+from .expect import OutOfTime, plain, same_chance
 
 __all__ = ["Outcome", "match_misconception", "observe"]
 
@@ -42,11 +43,15 @@ def observe(function: Callable, args: tuple) -> Outcome:
     try:
         with same_chance():
             result = plain(function(*copies))
+        if inspect.iscoroutine(result):
+            result.close()
         # Read before the backward pass: it may refuse an input that was changed in place.
         after = [arg.detach().clone() for arg in copies if isinstance(arg, Tensor)]
         values = result if isinstance(result, tuple) else (result,)
         gradients = _gradients(values, copies)
-    except (Exception, SystemExit) as error:
+    except (OutOfTime, KeyboardInterrupt):
+        raise
+    except BaseException as error:
         return Outcome(type(error), (), (), ())
     changed = tuple(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
     return Outcome(None, values, changed, gradients)
