@@ -94,14 +94,7 @@ def test_notebook_shows_a_card_and_one_line_of_error(tmp_path):
     (points,) = outputs[5]
     assert re.search(r"03_rope +5 of +21 points", points.data["text/plain"])
     (wrong_call,) = outputs[6]
-    assert (
-        wrong_call.traceback
-        == [
-            "CheckFailed: check and hint take your function itself, not a int: write check(apply_rope), without calling "
-            "apply_rope"
-        ]
-        or "not an int" in wrong_call.traceback[0]
-    )
+    assert wrong_call.traceback[0].startswith("CheckFailed: check and hint take your function itself, not a value of")
 
 
 @pytest.mark.slow
@@ -145,7 +138,7 @@ def lambda_named(name):
         (lambda x: x, "check goes by the function's name, and this one has none: write it with def"),
         ("apply_rope", "check takes your function itself, not its name in quotes: write check(apply_rope)"),
         ("not a name", "not its name in quotes: write check("),
-        (None, "check and hint take your function itself, not a NoneType"),
+        (None, "check and hint take your function itself, not a value of type NoneType"),
     ],
 )  # fmt: skip
 def test_check_says_what_it_wants(argument, sentence):
@@ -156,7 +149,9 @@ def test_check_says_what_it_wants(argument, sentence):
 def test_check_of_a_tensor_says_not_to_call():
     import torch
 
-    with pytest.raises(CheckFailed, match=r"not a Tensor: write check\(apply_rope\), without calling apply_rope"):
+    with pytest.raises(
+        CheckFailed, match=r"not a value of type Tensor: write check\(apply_rope\), without calling apply_rope"
+    ):
         check(torch.ones(2))
 
 
