@@ -86,8 +86,8 @@ def _exercise_of(function: Any, by_name: bool = False) -> Exercise:
     name = function if isinstance(function, str) else getattr(function, "__name__", None)
     if not isinstance(function, str) and not callable(function):
         raise CheckFailed(
-            f"check and hint take your function itself, not a value of type {type(function).__name__}: write "
-            "check(apply_rope), without calling apply_rope"
+            f"check and hint take your function itself, not a value of type {type(function).__name__}: write only its "
+            "name, without brackets and arguments behind it"
         )
     exercise = find_exercise(name) if isinstance(name, str) else None
     if exercise is None:

@@ -14,6 +14,12 @@ from .expect import OutOfTime, plain, same_chance
 __all__ = ["Outcome", "match_misconception", "observe"]
 
 
+# How many of the cases in which a misconception shows have to agree with it: a second mistake may spoil some.
+ENOUGH = 0.75
+
+FACETS = {"numbers", "types", "changed", "gradients"}
+
+
 @dataclass(frozen=True)
 class Outcome:
     """All that can be seen of one call: what it raised or returned, what it changed, its gradients."""
@@ -23,17 +29,17 @@ class Outcome:
     changed: tuple[bool, ...]
     gradients: tuple
 
-    def same(self, other: "Outcome") -> bool:
-        """Whether two calls cannot be told apart, up to rounding."""
+    def differences(self, other: "Outcome") -> set[str]:
+        """In which of FACETS two calls can be told apart, beyond rounding: in all if only one of them raised."""
         if self.error is not None or other.error is not None:
-            return self.error is other.error
-        return (
-            self.changed == other.changed
-            and len(self.values) == len(other.values)
-            and len(self.gradients) == len(other.gradients)
-            and all(map(_same_value, self.values, other.values))
-            and all(map(_same_value, self.gradients, other.gradients))
-        )
+            return set() if self.error is other.error else set(FACETS)
+        same = {
+            "numbers": _all_close(self.values, other.values),
+            "types": [_type(v) for v in self.values] == [_type(v) for v in other.values],
+            "changed": self.changed == other.changed,
+            "gradients": _all_close(self.gradients, other.gradients, coarse=True),
+        }
+        return {facet for facet, is_same in same.items() if not is_same}
 
 
 def observe(function: Callable, args: tuple) -> Outcome:
@@ -58,30 +64,41 @@ def observe(function: Callable, args: tuple) -> Outcome:
 
 
 def match_misconception(exercise: Exercise, function: Callable) -> Misconception | None:
-    """The misconception that `function` cannot be told from, wherever that one differs from a right answer.
+    """The misconception that `function` behaves like, wherever that one differs from a right answer.
 
-    Cases on which the misconception happens to be right do not count, so that a second, smaller mistake does
-    not hide the first. Of several matches the one seen in most cases is taken.
+    First one is looked for that cannot be told from the answer in any of these cases. If there is none, one is taken
+    whose numbers the answer shares in most of them, so that a second, smaller mistake, such as a wrong dtype beside
+    a wrong sign, does not hide the first. Of several, the one seen in most cases is taken.
     """
     cases = exercise.cases()
     right = [observe(exercise.reference, case) for case in cases]
     answers = [observe(function, case) for case in cases]
-    best, most = None, 0
-    for misconception in exercise.misconceptions:
-        seen, value_seen = 0, False
-        for case, reference, answer in zip(cases, right, answers, strict=True):
-            wrong = observe(misconception.function, case)
-            if wrong.same(reference):
-                continue
-            if not answer.same(wrong):
-                break
-            seen += 1
-            value_seen = value_seen or wrong.error is None
-        else:
-            # An exception of the same type alone says too little.
-            if value_seen and seen > most:
-                best, most = misconception, seen
-    return best
+    wrong = [[observe(m.function, case) for case in cases] for m in exercise.misconceptions]
+    for exactly in (True, False):
+        seen = [_cases_alike(outcomes, right, answers, exactly) for outcomes in wrong]
+        if seen and max(seen):
+            return exercise.misconceptions[seen.index(max(seen))]
+    return None
+
+
+def _cases_alike(wrong: list[Outcome], right: list[Outcome], answers: list[Outcome], exactly: bool) -> int:
+    """In how many cases the answers share what is wrong with `wrong`; 0 where that is too few to tell."""
+    shown = agreed = values = 0
+    for bad, good, answer in zip(wrong, right, answers, strict=True):
+        facets = bad.differences(good)
+        if not facets:
+            # An answer that raises where the misconception is right has another cause.
+            if answer.error is not None and good.error is None:
+                return 0
+            continue
+        shown += 1
+        if "numbers" in facets:
+            facets -= {"gradients"}  # those of wrong numbers are wrong too, which says nothing more
+        if not answer.differences(bad) & (FACETS if exactly else facets | {"numbers"}):
+            agreed += 1
+            values += bad.error is None
+    # Exceptions of the same type alone say too little.
+    return agreed if values and agreed >= (1 if exactly else ENOUGH) * shown else 0
 
 
 def _copy(arg: Any) -> Any:
@@ -103,7 +120,10 @@ def _gradients(values: tuple, copies: tuple) -> tuple:
     if not isinstance(total, Tensor):
         return ()
     inputs = [c for c in copies if isinstance(c, Tensor) and c.requires_grad]
-    return torch.autograd.grad(total, inputs, allow_unused=True)
+    try:
+        return torch.autograd.grad(total, inputs, allow_unused=True)
+    except RuntimeError:
+        return ("cannot be had",)  # something that they need was changed in place
 
 
 def _weights(value: Tensor) -> Tensor:
@@ -111,15 +131,25 @@ def _weights(value: Tensor) -> Tensor:
     return torch.linspace(0.5, 1.5, value.numel(), dtype=torch.float64).view(value.shape).to(value.device)
 
 
-def _same_value(a: Any, b: Any) -> bool:
-    if isinstance(a, Tensor) and isinstance(b, Tensor):
-        if a.dtype != b.dtype or a.shape != b.shape or a.device != b.device or a.layout != b.layout:
-            return False
-        a, b = a.detach(), b.detach()
-        if not a.is_floating_point():
-            return torch.equal(a, b)
-        tolerance = {torch.float64: 1e-10, torch.float32: 1e-5}.get(a.dtype, 1e-4)
-        return torch.allclose(a.double(), b.double(), rtol=tolerance, atol=tolerance, equal_nan=True)
-    if isinstance(a, Tensor) or isinstance(b, Tensor) or type(a) is not type(b):
+def _type(value: Any) -> Any:
+    return (value.dtype, value.device.type, value.layout) if isinstance(value, Tensor) else type(value)
+
+
+def _all_close(ours: tuple, theirs: tuple, coarse: bool = False) -> bool:
+    return len(ours) == len(theirs) and all(_close(a, b, coarse) for a, b in zip(ours, theirs, strict=True))
+
+
+def _close(a: Any, b: Any, coarse: bool) -> bool:
+    """Whether two values are equal up to rounding: if coarse, or of two dtypes, some steps of the coarser dtype."""
+    if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
+        return type(a) is type(b) and (a is None or (isinstance(a, (bool, int, float, str)) and a == b))
+    if a.shape != b.shape or a.layout != b.layout or a.is_meta or b.is_meta:
         return False
-    return a is None or (isinstance(a, (bool, int, float, str)) and a == b)
+    a, b = a.detach().cpu(), b.detach().cpu()
+    if not (a.is_floating_point() and b.is_floating_point()):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    if a.dtype == b.dtype and not coarse:
+        tolerance = {torch.float64: 1e-10, torch.float32: 1e-5}.get(a.dtype, 1e-4)
+    else:
+        tolerance = max(8 * max(torch.finfo(a.dtype).eps, torch.finfo(b.dtype).eps), 1e-5)
+    return torch.allclose(a.double(), b.double(), rtol=tolerance, atol=tolerance, equal_nan=True)

@@ -96,9 +96,14 @@ def verdict_text(verdict: Verdict) -> str:
             lines += [f"  {verdict.misconception.diagnosis}"]
         first = first_failure(verdict)
         lines += ["", f"First check that failed: {first.name}", *(f"  {line}" for line in _detail(first).splitlines())]
-        lines += ["", *(f"  {'ok  ' if result.passed else 'FAIL'}  {result.name}" for result in verdict.results)]
+        lines += ["", *(f"  {_mark(result, first)}  {result.name}" for result in verdict.results)]
     lines += _printed(verdict)
     return "\n".join([*lines, "", advice(verdict)])
+
+
+def _mark(result: Result, first: Result) -> str:
+    # What fails after the first failure may do so because of it, and is not held against anybody by name.
+    return "ok  " if result.passed else "FAIL" if result is first else "open"
 
 
 def first_failure(verdict: Verdict) -> Result:
@@ -157,9 +162,9 @@ def verdict_html(verdict: Verdict) -> str:
         first = first_failure(verdict)
         parts.append(f"<div>First check that failed: <strong>{html.escape(first.name)}</strong></div>")
         parts.append(f'<pre style="{_CODE}">{html.escape(_detail(first))}</pre>')
+        words = {"ok  ": "✓ passed", "FAIL": "✗ failed", "open": "○ open"}
         items = "".join(
-            f"<li>{'✓ passed' if result.passed else '✗ failed'}: {html.escape(result.name)}</li>"
-            for result in verdict.results
+            f"<li>{words[_mark(result, first)]}: {html.escape(result.name)}</li>" for result in verdict.results
         )
         count = f"All {len(verdict.results)} checks"
         parts.append(

@@ -41,7 +41,7 @@ def test_solving_turns_it_from_red_to_green(learner, device):
     for name in REGISTRY:
         (line,) = lines(out, f"FAIL  {name} ")
         assert "is not solved yet" in line or name == "rotate_new_tokens"  # a bug hunt begins with code
-    assert "one position behind" in out
+    assert "the planted bug" in out
 
     learner.solve()
     code, out, err = learner.grade(LLAMA_LESSONS_DEVICE=device)

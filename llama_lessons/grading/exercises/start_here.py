@@ -82,7 +82,8 @@ def weighs_channels(x: Tensor) -> Tensor:
 
 
 def slightly_ordered(x: Tensor) -> Tensor:
-    return attention(x) + 0.01 * positions(x)
+    """The tokens at both ends are told where they stand, very softly; reading backwards changes nothing."""
+    return attention(x) + 0.002 * ((positions(x) == 0) | (positions(x) == x.shape[1] - 1))
 
 
 def ordered_in_one_row(x: Tensor) -> Tensor:
@@ -150,12 +151,12 @@ def _(answer: Callable) -> None:
     expect_verdict(answer, attention, True, "attention without positions or mask")
 
 
-@is_order_blind.property("attention with positions added is not")
+@is_order_blind.property("attention with positions added is not order-blind")
 def _(answer: Callable) -> None:
     expect_verdict(answer, attention_with_positions, False, "attention on x plus its position number")
 
 
-@is_order_blind.property("causal attention is not: its mask tells order")
+@is_order_blind.property("causal attention is not order-blind: its mask tells order")
 def _(answer: Callable) -> None:
     expect_verdict(answer, causal_attention, False, "causal attention")
 
@@ -179,7 +180,7 @@ def _(answer: Callable) -> None:
 
 @is_order_blind.property("a small influence of order counts, rounding does not")
 def _(answer: Callable) -> None:
-    expect_verdict(answer, slightly_ordered, False, "attention plus a hundredth of the position number")
+    expect_verdict(answer, slightly_ordered, False, "attention plus 0.002 at both ends")
     expect_verdict(answer, attention, True, "attention on many tokens, where sums round", seq_len=64, dim=64)
     expect_verdict(answer, adds_the_mean, True, "a sum over many tokens, which rounds", seq_len=256, dim=4)
     expect_verdict(answer, sums_exponentials, True, "a large sum, which rounds", seq_len=64)
@@ -190,8 +191,9 @@ def _(answer: Callable) -> None:
     for batch, seq_len in ((1, 2), (1, 3), (2, 5), (5, 2)):
         expect_verdict(answer, attention, True, "attention", batch=batch, seq_len=seq_len)
     for batch in range(1, 21):
-        # One random order of three tokens is now and then no change at all.
+        # One random order of a few tokens is now and then no change at all.
         expect_verdict(answer, only_adds_positions, False, "x plus its position number", batch=batch, seq_len=3)
+        expect_verdict(answer, knows_distance_to_middle, False, "x times distance to middle", batch=batch, seq_len=4)
     expect_verdict(answer, ordered_in_one_row, False, "positions added in the last row of the batch only")
 
 
@@ -233,9 +235,19 @@ def _(mix: Mix, x: Tensor) -> bool:
 
 
 @is_order_blind.misconception(
+    "tolerance too large",
+    "You forgive too much: a difference of 0.002 is an influence of order, not rounding. Give torch.allclose "
+    "atol=1e-4.",
+)
+def _(mix: Mix, x: Tensor) -> bool:
+    return all(torch.allclose(mix(x[:, order]), mix(x)[:, order], atol=1e-2) for order in _orders(x))
+
+
+@is_order_blind.misconception(
     "one order only",
     "A single random order that makes no difference is enough for you. With few tokens that is now and then the order "
-    "in which they stood, and then nothing was tried. Try several, and answer True only when all have passed.",
+    "in which they stood, and then nothing was tried. Try several, and answer True only when all have passed. (If you "
+    "have a loop: does it return in its first round?)",
 )
 def _(mix: Mix, x: Tensor) -> bool:
     order = torch.randperm(x.shape[1]).to(x.device)
@@ -359,4 +371,4 @@ def _(mix: Mix, x: Tensor) -> bool:
     orders = torch.stack([torch.randperm(x.shape[1]) for _ in range(16)]).to(x.device)
     before = torch.stack([mix(x[:, order]) for order in orders])
     after = torch.stack([mix(x)[:, order] for order in orders])
-    return bool(((before - after).abs() < 1e-3).all())
+    return bool(((before - after).abs() < 5e-4).all())
