@@ -149,9 +149,7 @@ def test_check_says_what_it_wants(argument, sentence):
 def test_check_of_a_tensor_says_not_to_call():
     import torch
 
-    with pytest.raises(
-        CheckFailed, match=r"not a value of type Tensor: write check\(apply_rope\), without calling apply_rope"
-    ):
+    with pytest.raises(CheckFailed, match=r"a value of type Tensor: write .*, without calling apply_rope"):
         check(torch.ones(2))
 
 

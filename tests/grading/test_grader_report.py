@@ -1,0 +1,86 @@
+"""The grader names every misconception and kills mutants of every solution."""
+
+import json
+
+import pytest
+
+from llama_lessons.grading.exercise import REGISTRY
+from tools import grader_report
+from tools.grader_report import EQUIVALENT, MECHANICAL_TARGET, NAMED_TARGET, main, mutants, shares, solutions, table
+
+SOURCE = """\
+def f(x, n=2):
+    if n < 0:
+        raise ValueError
+    a = -x.float()[1:n]
+    return torch.cat((a, x), dim=1) + 2.5
+"""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "def f(x, n=3):",
+        "if n <= 0:",
+        "if n < 1:",
+        "if not n < 0:",
+        "pass",
+        "a = x.float()[1:n]",
+        "a = -x[1:n]",
+        "a = -x.float()[n:1]",
+        "a = -x.float()[:n]",
+        "a = -x.float()[0:n]",
+        "return torch.cat((x, a), dim=1) + 2.5",
+        "return torch.cat((a, x), dim=2) + 2.5",
+        "return torch.cat((a, x)) + 2.5",
+        "return torch.cat((a, x), dim=1) - 2.5",
+        "return torch.cat((a, x), dim=1) + 5.0",
+        "return torch.stack((a, x), dim=1) + 2.5",
+        "return (a, x) + 2.5",
+        "return torch.cat((a, x), dim=1)",
+    ],
+)
+def test_mutants_hold_each_small_change(line):
+    assert line in {changed for _, changed in mutants(SOURCE)}
+
+
+def test_mutants_differ_from_the_source_and_from_each_other():
+    sources = [source for source, _ in mutants(SOURCE)]
+    assert len(set(sources)) == len(sources)
+    assert SOURCE.strip() not in sources
+    for source in sources:
+        compile(source, "<mutant>", "exec")
+
+
+def test_texts_of_exceptions_and_annotations_are_not_mutated():
+    for solution in solutions().values():
+        assert "Error(" not in solution.source
+        assert "->" not in solution.source
+
+
+def test_every_exercise_needs_a_solution(monkeypatch, capsys):
+    monkeypatch.setattr(grader_report, "notebooks", lambda *_: [])
+    assert main([]) == 1
+    assert "no solution notebook answers rope_frequencies, " in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_all_is_named_and_nearly_all_is_killed(tmp_path, capsys):
+    code = main(["--json", str(tmp_path / "report.json")])
+    out = capsys.readouterr().out
+    assert code == 0, out
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert written["named"] >= NAMED_TARGET
+    assert written["killed"] >= MECHANICAL_TARGET
+    assert [row["exercise"] for row in written["exercises"]] == list(REGISTRY)
+    listed = {(row["exercise"], line) for row in written["exercises"] for line in row["equivalent"]}
+    assert listed == set(EQUIVALENT)  # none is listed that a check can tell after all
+
+
+def test_a_survivor_and_an_unnamed_misconception_are_shown_and_count():
+    row = grader_report.Row("f", misconceptions=2, named=1, mutants=4, killed=2)
+    row.equivalent["y = 1"], row.survivors, row.unnamed = "a reason", ["x = 2"], ["odd"]
+    assert shares([row]) == (0.5, 2 / 3)
+    text = table([row])
+    for part in ("named 50.0%", "mutants killed 66.7%", "f: odd", "f: x = 2", "f: y = 1\n      a reason"):
+        assert part in text
