@@ -296,14 +296,6 @@ def test_right_answer_prints_nothing(capsys):
     assert verdict_text(verdict) == "apply_rope is right: 8 of 8 checks, 5 of 5 points."
 
 
-def test_partial_points_are_halves_and_never_all():
-    for exercise in REGISTRY.values():
-        for misconception in exercise.misconceptions:
-            points = grade(exercise, misconception.function).points
-            assert points == int(2 * points) / 2
-            assert 0 <= points < exercise.points
-
-
 def test_learner_keeps_random_state_threads_and_stdout():
     torch.manual_seed(5)
     state, threads, out = torch.random.get_rng_state(), torch.get_num_threads(), sys.stdout

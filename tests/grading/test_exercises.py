@@ -11,6 +11,7 @@ from torch import Tensor
 from llama_lessons.grading import exercises  # noqa: F401  (fills the registry)
 from llama_lessons.grading.engine import grade
 from llama_lessons.grading.exercise import REGISTRY, lessons
+from llama_lessons.grading.report import headline, verdict_html, verdict_text
 from tools.grader_report import solutions
 
 EXERCISES = [pytest.param(exercise, id=name) for name, exercise in REGISTRY.items()]
@@ -49,14 +50,22 @@ def test_reference_and_alternatives_pass(exercise, function):
     assert verdict.passed, failures(verdict)
     assert verdict.points == exercise.points
     assert not verdict.printed
+    assert verdict_text(verdict) == headline(verdict)
 
 
 @pytest.mark.parametrize(("exercise", "misconception"), MISCONCEPTIONS)
 def test_misconception_is_rejected_and_named(exercise, misconception):
     verdict = grade(exercise, misconception.function)
     assert not verdict.passed
-    assert verdict.points < exercise.points
+    assert 0 <= verdict.points < exercise.points
+    assert verdict.points == int(2 * verdict.points) / 2
     assert verdict.misconception is misconception, (verdict.misconception and verdict.misconception.name, verdict)
+
+    text, markup = verdict_text(verdict), verdict_html(verdict)
+    assert misconception.diagnosis in text
+    assert len(text.splitlines()) <= 40
+    for tag in ("div", "pre", "details", "ul", "li"):
+        assert markup.count(f"<{tag}") == markup.count(f"</{tag}>")
 
 
 @pytest.mark.parametrize("exercise", EXERCISES)

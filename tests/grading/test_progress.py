@@ -134,6 +134,7 @@ def count(number):
         update(f"own-{number}", attempts=1)
 
 
+@pytest.mark.slow
 def test_two_processes_lose_nothing(file):
     workers = [multiprocessing.get_context("spawn").Process(target=count, args=(n,)) for n in (1, 2)]
     with warnings.catch_warnings():

@@ -10,9 +10,7 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 
 from llama_lessons.grading import CheckFailed, check, hint, progress
-from llama_lessons.grading.engine import grade
 from llama_lessons.grading.exercise import REGISTRY
-from llama_lessons.grading.report import verdict_html, verdict_text
 from tools.cells import ROOT
 
 WRONG = """\
@@ -107,19 +105,6 @@ def test_plain_text_on_request_in_a_notebook(tmp_path):
     assert right.text == "apply_rope is right: 8 of 8 checks, 5 of 5 points.\n"
 
 
-@pytest.mark.parametrize("exercise", [pytest.param(exercise, id=name) for name, exercise in REGISTRY.items()])
-def test_verdicts_fit_one_screen_and_are_whole_markup(exercise):
-    for function in [exercise.reference, *(m.function for m in exercise.misconceptions)]:
-        verdict = grade(exercise, function)
-        text, markup = verdict_text(verdict), verdict_html(verdict)
-        assert len(text.splitlines()) <= 40
-        assert len(text.splitlines()) == 1 or not verdict.passed
-        for tag in ("div", "pre", "details", "ul", "li"):
-            assert markup.count(f"<{tag}") == markup.count(f"</{tag}>")
-        if verdict.misconception:
-            assert verdict.misconception.diagnosis in text
-
-
 def lambda_named(name):
     def function(*args):
         return args[0]
@@ -149,7 +134,7 @@ def test_check_says_what_it_wants(argument, sentence):
 def test_check_of_a_tensor_says_not_to_call():
     import torch
 
-    with pytest.raises(CheckFailed, match=r"a value of type Tensor: write .*, without calling apply_rope"):
+    with pytest.raises(CheckFailed, match=r"a value of type Tensor: write only its name"):
         check(torch.ones(2))
 
 
