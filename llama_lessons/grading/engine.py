@@ -56,9 +56,11 @@ class Verdict:
 
     @property
     def points(self) -> float:
-        """Full points only for all properties; else their share, down to half a point."""
+        """Full points only for all properties; else their share, down to half a point; none for what was given."""
         if self.passed:
             return float(self.exercise.points)
+        if self.misconception and self.misconception.given:
+            return 0.0
         share = sum(result.passed for result in self.results) / max(len(self.results), 1)
         return min(math.floor(2 * share * self.exercise.points) / 2, self.exercise.points - 0.5)
 

@@ -19,11 +19,15 @@ class Property:
 
 @dataclass(frozen=True)
 class Misconception:
-    """A wrong implementation that people write, with the sentence that tells what was misunderstood."""
+    """A wrong implementation that people write, with the sentence that tells what was misunderstood.
+
+    A bug hunt begins with one, which is `given` and earns no points.
+    """
 
     name: str
     diagnosis: str
     function: Function
+    given: bool = False
 
 
 @dataclass(kw_only=True)
@@ -72,11 +76,11 @@ class Exercise:
 
         return add
 
-    def misconception(self, name: str, diagnosis: str) -> Callable[[Function], Function]:
-        """Add the decorated function as a wrong answer; `diagnosis` speaks to whoever wrote it."""
+    def misconception(self, name: str, diagnosis: str, *, given: bool = False) -> Callable[[Function], Function]:
+        """Add the decorated function as a wrong answer; `diagnosis` speaks to whoever wrote it, or was given it."""
 
         def add(function: Function) -> Function:
-            self.misconceptions.append(Misconception(name, diagnosis, function))
+            self.misconceptions.append(Misconception(name, diagnosis, function, given))
             return function
 
         return add

@@ -42,6 +42,7 @@ def test_solving_turns_it_from_red_to_green(learner, device):
         (line,) = lines(out, f"FAIL  {name} ")
         assert "is not solved yet" in line or name == "rotate_new_tokens"  # a bug hunt begins with code
     assert "the planted bug" in out
+    assert points(out) == dict.fromkeys(lessons(), 0)  # what was given earns nothing
 
     learner.solve()
     code, out, err = learner.grade(LLAMA_LESSONS_DEVICE=device)

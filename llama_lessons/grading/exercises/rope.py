@@ -1016,6 +1016,7 @@ def _(q: Tensor, k: Tensor, n_cached: int, theta: float = 10_000.0) -> tuple[Ten
     "the planted bug",
     "The bug is still there: the prompt comes out right, tokens after it do not. Look at the two printed lines. From "
     "which key on do they differ, and at which position does the second call begin?",
+    given=True,
 )
 def _(q: Tensor, k: Tensor, n_cached: int, theta: float = 10_000.0) -> tuple[Tensor, Tensor]:
     positions = new_positions(q, max(n_cached - 1, 0))
