@@ -51,8 +51,8 @@ def format_notebook(nb: NotebookNode, path: Path) -> NotebookNode:
     for number, cell in enumerate(nb.cells, start=1):
         cell.id = _cell_id(path, cell, taken)
         cell.metadata = {key: cell.metadata[key] for key in ("name", "tags") if cell.metadata.get(key)}
-        if cell.metadata.get("name") == "setup":
-            # Folded in JupyterLab: a lesson begins with its question.
+        if cell.metadata.get("name") == "setup" or "fold" in cell.metadata.get("tags", []):
+            # Folded in JupyterLab: a lesson begins with its question, and a picture needs no drawing instructions.
             cell.metadata["jupyter"] = {"source_hidden": True}
         cell.source = "\n".join(line.rstrip() for line in cell.source.strip("\n").split("\n"))
         if cell.cell_type != "code":

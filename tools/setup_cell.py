@@ -15,8 +15,8 @@ from tools.cells import ROOT, NotebookError
 LEFT_ALONE = {"torch", "numpy", "matplotlib", "ipython", "ipywidgets", "pytest", "nbval"}
 
 SETUP = """\
-# Finds the course. On Colab it first fetches it, and the small packages that Colab lacks; torch and numpy
-# stay as they are. Running this cell again does no harm.
+# Setup: finds the course. Run this cell first; running it again does no harm.
+# On Colab it fetches the course, and the small packages that Colab lacks; torch and numpy stay as they are.
 import os
 import subprocess
 import sys

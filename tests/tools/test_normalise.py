@@ -68,6 +68,13 @@ def test_ids_come_from_names_and_first_words_and_are_unique(make) -> None:
     ]
 
 
+def test_setup_and_drawing_code_are_folded_and_nothing_else_is(make) -> None:
+    drawing = new_code_cell("def draw(): ...", metadata={"tags": ["fold"]})
+    nb = formatted(make(drawing, new_code_cell("1", metadata={"jupyter": {"source_hidden": True}})))
+    folded = [cell.metadata.get("jupyter", {}).get("source_hidden", False) for cell in nb.cells if "outputs" in cell]
+    assert folded == [True, True, False]
+
+
 def test_metadata_is_reduced_to_what_is_meant(make) -> None:
     cell = new_code_cell(
         "1", metadata={"tags": ["keep"], "name": "one", "execution": {"iopub.execute_input": "2026"}, "collapsed": True}
