@@ -120,18 +120,17 @@ def expect_close(got: Tensor, want: Tensor, *, where: str, rtol: float = 1e-5, a
     if (bad := ~got.isfinite()).any():
         index = bad.nonzero()[0].tolist()
         value = got[tuple(index)].item()
-        raise Mismatch(
-            f"{where}: got {'NaN' if math.isnan(value) else value} at {index}, expected {_number(want, index)}"
-        )
+        seen = "NaN" if math.isnan(value) else value
+        raise Mismatch(f"{where}: expected {want[tuple(index)].item():.4g} at {index}, got {seen}")
     excess = (got - want).abs() - (atol + rtol * want.abs())
     if excess.numel() and excess.max() > 0:
         if got.numel() <= 8:
-            raise Mismatch(f"{where}: expected {_row(want)}, got {_row(got)}")
-        index = [int(i) for i in torch.unravel_index(excess.argmax(), excess.shape)]
-        raise Mismatch(
-            f"{where}: expected {_number(want, index)} at {index}, got {_number(got, index)} "
-            f"({int((excess > 0).sum())} of {excess.numel()} numbers are off)"
-        )
+            expected, came = _in_words(want, got)
+            raise Mismatch(f"{where}: expected {expected}, got {came}")
+        index = tuple(int(i) for i in torch.unravel_index(excess.argmax(), excess.shape))
+        expected, came = _in_words(want[index], got[index])
+        off = f"{int((excess > 0).sum())} of {excess.numel()} numbers are off"
+        raise Mismatch(f"{where}: expected {expected} at {list(index)}, got {came} ({off})")
 
 
 def expect_value_error(answer: Callable, *args: Any, where: str) -> None:
@@ -159,10 +158,14 @@ def _short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _number(values: Tensor, index: list[int]) -> str:
-    return f"{values[tuple(index)].item():.6g}"
-
-
-def _row(values: Tensor) -> str:
-    numbers = [f"{v:.6g}" for v in values.flatten().tolist()]
-    return numbers[0] if values.ndim == 0 else f"[{', '.join(numbers)}]"
+def _in_words(want: Tensor, got: Tensor) -> tuple[str, str]:
+    """Both in as few digits as show that they differ, and without the noise of rounding."""
+    largest = max(want.abs().max().item(), got.abs().max().item())
+    for digits in (3, 6, 9, 17):
+        decimals = digits - 1 - (math.floor(math.log10(largest)) if largest else 0)
+        # Adding 0 makes 0 of -0.
+        rows = [[f"{round(v, decimals) + 0:.{digits}g}" for v in values.flatten().tolist()] for values in (want, got)]
+        if rows[0] != rows[1]:
+            break
+    expected, came = (row[0] if want.ndim == 0 else f"[{', '.join(row)}]" for row in rows)
+    return expected, came

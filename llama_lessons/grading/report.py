@@ -3,6 +3,7 @@
 import html
 import os
 import sys
+import textwrap
 from typing import Any
 
 from .engine import Result, Verdict
@@ -22,7 +23,7 @@ class CheckFailed(Exception):
     def _render_traceback_(self) -> list[str]:
         """What IPython prints in place of a traceback: the grader's frames tell a learner nothing."""
         text = str(self)
-        return [f"CheckFailed: {text.splitlines()[0]}" if self.shown else f"CheckFailed: {text}"]
+        return [f"CheckFailed: {text.split(': ')[0] if self.shown else text}"]
 
 
 def in_notebook() -> bool:
@@ -93,7 +94,7 @@ def verdict_text(verdict: Verdict) -> str:
     if not verdict.unsolved and not verdict.problem:
         if verdict.misconception:
             lines += ["", f"What seems to have happened ({verdict.misconception.name}):"]
-            lines += [f"  {verdict.misconception.diagnosis}"]
+            lines += textwrap.wrap(verdict.misconception.diagnosis, 98, initial_indent="  ", subsequent_indent="  ")
         first = first_failure(verdict)
         lines += ["", f"First check that failed: {first.name}", *(f"  {line}" for line in _detail(first).splitlines())]
         lines += ["", *(f"  {_mark(result, first)}  {result.name}" for result in verdict.results)]
@@ -135,7 +136,8 @@ _CARD = (
     "color: var(--jp-content-font-color1, inherit); line-height: 1.45"
 )
 _CODE = (
-    "margin: 4px 0; padding: 6px 8px; white-space: pre-wrap; background: var(--jp-layout-color2, rgba(128,128,128,.12))"
+    "margin: 4px 0; padding: 6px 8px; white-space: pre-wrap; word-break: normal; overflow-wrap: anywhere; "
+    "background: var(--jp-layout-color2, rgba(128, 128, 128, 0.12))"
 )
 GREEN, ORANGE, BLUE = "#2a9d3a", "#d1730b", "#3377bb"
 

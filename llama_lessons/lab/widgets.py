@@ -34,7 +34,7 @@ def explore(draw: Callable[..., tuple[Figure, str]], **sliders: tuple[int, int, 
             min=low,
             max=high,
             description=name.replace("_", " "),
-            style={"description_width": "initial"},
+            style={"description_width": "9em"},
             layout={"width": "min(95%, 34em)"},
         )
     picture = ipywidgets.HTML()
