@@ -65,7 +65,7 @@ def progress() -> None:
     lines = [f"{lesson:<22} {got:>5g} of {full:>3} points   {still}".rstrip() for lesson, got, full, still in rows]
     cells = "".join(
         f'<tr><th scope="row" style="text-align: left">{lesson}</th><td>{got:g} of {full}</td>'
-        f'<td style="text-align: left">{still}</td></tr>'
+        f'<td style="text-align: left; overflow-wrap: anywhere">{still}</td></tr>'
         for lesson, got, full, still in rows
     )
     head = "<tr><th>lesson</th><th>points</th><th>still open</th></tr>"

@@ -94,7 +94,9 @@ def verdict_text(verdict: Verdict) -> str:
     if not verdict.unsolved and not verdict.problem:
         if verdict.misconception:
             lines += ["", f"What seems to have happened ({verdict.misconception.name}):"]
-            lines += textwrap.wrap(verdict.misconception.diagnosis, 98, initial_indent="  ", subsequent_indent="  ")
+            lines += textwrap.wrap(
+                verdict.misconception.diagnosis, 98, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
+            )
         first = first_failure(verdict)
         lines += ["", f"First check that failed: {first.name}", *(f"  {line}" for line in _detail(first).splitlines())]
         lines += ["", *(f"  {_mark(result, first)}  {result.name}" for result in verdict.results)]
