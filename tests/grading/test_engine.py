@@ -97,7 +97,7 @@ def changes_sin(x, cos, sin):
         (lambda x, cos, sin: right(x, cos, sin).to("meta"), "given tensors on cpu, and returned one on meta"),
         (lambda x, cos, sin: right(x, cos, sin).to_sparse(), "returned a sparse tensor"),
         (lambda x, cos, sin: right(x, cos, sin) / 0, "got "),
-        (lambda x, cos, sin: right(x, cos, sin) * float("nan"), "got NaN at [0, 0, 0, 0], expected 1"),
+        (lambda x, cos, sin: right(x, cos, sin) * float("nan"), "expected 1 at [0, 0, 0, 0], got NaN"),
         (lambda x, cos, sin: right(x, cos, sin) + 1j, "returned complex numbers, where real ones are expected"),
         (lambda x, cos, sin: (x * 0).as_subclass(LyingTensor), "expected [1, 0, 0, 1, -1, 0], got [0, 0, 0, 0, 0, 0]"),
         (in_place, "x was changed in place. Whoever passed it in still needs it"),
