@@ -1,0 +1,72 @@
+"""A learner meets an unsolved exercise, errs, is told why, solves it, and sees the points."""
+
+import pytest
+
+from tools.cells import ROOT, SOLUTIONS, read
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+NEIGHBOURS = """\
+def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    a, b = x[..., 0::2].float(), x[..., 1::2].float()
+    return torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1).flatten(-2).to(x.dtype)"""
+CRASH = """\
+def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    return x.turned(cos, sin)"""
+
+
+def solution(name: str) -> str:
+    """The cell of the solutions that defines `name`; its markers are comments."""
+    cells = read(ROOT / SOLUTIONS / "03_rope.ipynb").cells
+    return next(cell.source for cell in cells if cell.source.startswith(f"def {name}("))
+
+
+@pytest.fixture
+def exercise(open_notebook):
+    """Exercise 03, opened, up to its first check."""
+    notebook = open_notebook("exercises/03_rope.ipynb")
+    notebook.run("import torch")
+    notebook.run("def rope_frequencies")
+    return notebook
+
+
+def test_unsolved_then_solved_then_counted(exercise) -> None:
+    output = exercise.run("check(rope_frequencies)")
+    assert "rope_frequencies is not solved yet" in output.get_by_role("status").inner_text()
+    assert "Traceback" not in output.inner_text()
+    assert "grading" not in output.inner_text()
+    assert "0 of 21" in exercise.run("progress()").locator("tr", has_text="03_rope").inner_text()
+
+    exercise.write("def rope_frequencies", solution("rope_frequencies"))
+    exercise.run("def rope_frequencies")
+    output = exercise.run("check(rope_frequencies)")
+    assert output.inner_text().strip() == "✓ rope_frequencies is right: 7 of 7 checks, 3 of 3 points."
+
+    row = exercise.run("progress()").locator("tr", has_text="03_rope").inner_text()
+    assert "3 of 21" in row
+    assert "rope_frequencies" not in row
+    assert "apply_rope" in row
+
+
+def test_a_misconception_is_named(exercise) -> None:
+    exercise.write("def apply_rope(", NEIGHBOURS)
+    exercise.run("def apply_rope(")
+    output = exercise.run("check(apply_rope)")
+    card = output.get_by_role("status")
+    assert "apply_rope is not right yet" in card.inner_text()
+    assert "(pairs are neighbours): You pair channel 2i with 2i + 1" in card.inner_text()
+    assert "Traceback" not in output.inner_text()
+    checks = card.get_by_role("listitem")
+    assert not checks.first.is_visible()
+    card.locator("summary").click()
+    checks.first.wait_for()
+
+
+def test_a_crash_shows_the_learners_own_line_and_none_of_the_graders(exercise) -> None:
+    exercise.write("def apply_rope(", CRASH)
+    exercise.run("def apply_rope(")
+    text = exercise.run("check(apply_rope)").inner_text()
+    assert "Your cell, line 2" in text
+    assert "return x.turned(cos, sin)" in text
+    assert "AttributeError" in text
+    assert "llama_lessons" not in text
