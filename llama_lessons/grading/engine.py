@@ -27,6 +27,8 @@ TIME_LIMIT_SECONDS = 10.0
 
 UNCHANGED = "leaves its inputs as they were"
 _GRADING = str(Path(__file__).parent)
+_COURSE = str(Path(__file__).parents[1])
+_TORCH = str(Path(torch.__file__).parent)
 
 
 @dataclass(frozen=True)
@@ -212,6 +214,9 @@ def _learner_trace(error: BaseException) -> str:
     """The traceback of the learner's code alone: without the grader's frames, and short where it recurses."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not frame.filename.startswith(_GRADING)]
+    # What is called from there, the course's code or torch's, says less than the line that called it.
+    while len(own) > 1 and own[-1].filename.startswith((_COURSE, _TORCH)):
+        own.pop()
     if len(own) > 8:
         own = own[:4] + own[-4:]
     lines = traceback.format_list(own) + traceback.format_exception_only(error)

@@ -42,9 +42,9 @@ class Outcome:
         return {facet for facet, is_same in same.items() if not is_same}
 
 
-def observe(function: Callable, args: tuple) -> Outcome:
-    """Call `function` on copies of `args`, with gradients asked for on every floating-point tensor."""
-    copies = tuple(_copy(arg) for arg in args)
+def observe(function: Callable, args: tuple, gradients_too: bool = True) -> Outcome:
+    """Call `function` on copies of `args`, and ask for gradients of those tensors that require them."""
+    copies = tuple(_copy(arg, gradients_too) for arg in args)
     before = [arg.detach().clone() for arg in copies if isinstance(arg, Tensor)]
     try:
         with same_chance():
@@ -58,6 +58,9 @@ def observe(function: Callable, args: tuple) -> Outcome:
     except (OutOfTime, KeyboardInterrupt):
         raise
     except BaseException as error:
+        if gradients_too and isinstance(error, RuntimeError):
+            # For the sake of gradients torch forbids some changes in place.
+            return observe(function, args, gradients_too=False)
         return Outcome(type(error), (), (), ())
     changed = tuple(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
     return Outcome(None, values, changed, gradients)
@@ -94,21 +97,20 @@ def _cases_alike(wrong: list[Outcome], right: list[Outcome], answers: list[Outco
         shown += 1
         if "numbers" in facets:
             facets -= {"gradients"}  # those of wrong numbers are wrong too, which says nothing more
-        if not answer.differences(bad) & (FACETS if exactly else facets | {"numbers"}):
+        alike = not answer.differences(bad) & (FACETS if exactly else facets | {"numbers"})
+        if alike and answer.differences(good) & facets:
             agreed += 1
             values += bad.error is None
     # Exceptions of the same type alone say too little.
     return agreed if values and agreed >= (1 if exactly else ENOUGH) * shown else 0
 
 
-def _copy(arg: Any) -> Any:
+def _copy(arg: Any, gradients_too: bool) -> Any:
     if not isinstance(arg, Tensor):
         return arg
     copy = arg.detach().clone()
-    if not copy.is_floating_point():
-        return copy
     # Not a leaf, so that an in-place change is seen as a change instead of raising.
-    return copy.requires_grad_().clone() if torch.is_grad_enabled() else copy
+    return copy.requires_grad_().clone() if gradients_too and arg.requires_grad else copy
 
 
 def _gradients(values: tuple, copies: tuple) -> tuple:

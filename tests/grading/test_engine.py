@@ -293,7 +293,7 @@ def test_right_answer_prints_nothing(capsys):
     verdict = grade(REGISTRY["apply_rope"], talks)
     assert verdict.passed
     assert capsys.readouterr().out == ""
-    assert verdict_text(verdict) == "apply_rope is right: 8 of 8 checks, 5 of 5 points."
+    assert verdict_text(verdict) == "apply_rope is right: 10 of 10 checks, 5 of 5 points."
 
 
 def test_learner_keeps_random_state_threads_and_stdout():

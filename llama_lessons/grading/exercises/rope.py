@@ -6,9 +6,11 @@ for each position (its eq. 15), in float64.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from llama_lessons import rope
 from llama_lessons.lab.device import choose_device
@@ -50,6 +52,16 @@ def tables(positions: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
 
 def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
     return random_tensor(*shape, seed=seed, dtype=dtype, device=choose_device())
+
+
+class CountOperations(TorchDispatchMode):
+    """Counts the operations on tensors inside its `with` block."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        self.count += 1
+        return function(*args, **(kwargs or {}))
 
 
 # ------------------------------------------------------------------------------------- rope_frequencies
@@ -204,8 +216,8 @@ def _(head_dim: int, theta: float = 10_000.0) -> Tensor:
 
 @rope_frequencies.misconception(
     "an angle step that is linear",
-    "You divide by theta instead of raising theta to a power: frequencies fall by a constant factor from pair to pair, "
-    "not by a constant step.",
+    "Your frequencies fall by a constant step. They are powers of theta, which fall by a constant factor from pair to "
+    "pair.",
 )
 def _(head_dim: int, theta: float = 10_000.0) -> Tensor:
     return 1 - even(head_dim) / head_dim
@@ -287,7 +299,7 @@ def rotation_cases() -> list[tuple]:
         ]
     ):
         positions = torch.arange(start, start + shape[2])
-        cases.append((draw(*shape, seed=seed, dtype=dtype), *tables(positions, shape[3])))
+        cases.append((draw(*shape, seed=seed, dtype=dtype).requires_grad_(), *tables(positions, shape[3])))
     return cases
 
 
@@ -306,7 +318,7 @@ def add_rotation_properties(exercise: Exercise, layout: str) -> None:
     @exercise.property("shape and dtype stay")
     def _(answer: Callable) -> None:
         for shape in ((1, 1, 1, 2), (2, 3, 5, 8), (3, 1, 7, 6)):
-            for dtype in (torch.float32, torch.bfloat16, torch.float16):
+            for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
                 x = draw(*shape, dtype=dtype)
                 got = answer(x, *tables(torch.arange(shape[2]), shape[3]))
                 expect_like(got, shape=shape, dtype=dtype, where=f"x of shape {shape} in {str(dtype)[6:]}")
@@ -318,6 +330,26 @@ def add_rotation_properties(exercise: Exercise, layout: str) -> None:
             want = by_matrices(x, positions, layout)
             got = answer(x, *tables(positions, shape[3]))
             expect_close(got, want, where=f"x of shape {shape} from position {start}", atol=2e-5)
+
+    @exercise.property("x may be transposed, as a model makes it")
+    def _(answer: Callable) -> None:
+        x, positions = draw(2, 6, 3, 8).transpose(1, 2), torch.arange(6)
+        got = answer(x, *tables(positions, 8))
+        expect_close(got, by_matrices(x, positions, layout), where="x made by .transpose(1, 2)", atol=2e-5)
+
+    @exercise.property("no loop: as many operations for large inputs as for small ones")
+    def _(answer: Callable) -> None:
+        counts = []
+        for seq_len, head_dim in ((4, 8), (16, 64)):
+            x, (cos, sin) = draw(1, 1, seq_len, head_dim), tables(torch.arange(seq_len), head_dim)
+            with CountOperations() as counter:
+                answer(x, cos, sin)
+            counts.append(counter.count)
+        if counts[1] > counts[0]:
+            raise Mismatch(
+                f"expected as many operations for 16 positions and 64 channels as for 4 and 8, got {counts[1]} and "
+                f"{counts[0]}: a loop over positions, pairs or heads is slow on any device"
+            )
 
     @exercise.property("works as well at position 1,000,000")
     def _(answer: Callable) -> None:
@@ -385,7 +417,8 @@ def add_rotation_misconceptions(exercise: Exercise, split: Callable, join: Calla
 
     @exercise.misconception(
         "turns backwards",
-        "Both sines have the wrong sign: you turn by minus the angle. The scores come out as they should, since only "
+        "Both sines have the wrong sign (or the two channels of each pair were taken the wrong way round): you turn by "
+        "minus the angle. The scores come out as they should, since only "
         "distances count, but a pretrained model's weights expect (a cos - b sin, b cos + a sin).",
     )
     def _(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -560,6 +593,16 @@ def _(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 @apply_rope.misconception(
+    "read as neighbours, written as halves",
+    "You read neighbours, 2i and 2i + 1, and write them back as halves. Here a pair is i with i + head_dim / 2, read "
+    "and written: chunk and cat.",
+)
+def _(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    a, b = neighbours(x)
+    return join_halves(a * cos - b * sin, b * cos + a * sin, x)
+
+
+@apply_rope.misconception(
     "only one half is turned",
     "You compute the new first channels and leave the second ones as they were. Both channels of a pair change.",
 )
@@ -635,6 +678,16 @@ def _(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 @apply_rope_interleaved.misconception(
+    "read as halves, written as neighbours",
+    "You read the two halves, i and i + head_dim / 2, and write them back side by side. Here a pair is 2i with 2i + 1, "
+    "read and written.",
+)
+def _(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    a, b = halves(x)
+    return join_neighbours(a * cos - b * sin, b * cos + a * sin, x)
+
+
+@apply_rope_interleaved.misconception(
     "frequencies repeated in the other layout",
     "Channels are paired 2i with 2i + 1, but the tables are laid twice one after the other with torch.cat, so the two "
     "channels of a pair turn at different speeds. Here repeat_interleave(2, dim=-1) spreads them over channels.",
@@ -670,8 +723,9 @@ def _(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def permutation_cases() -> list[tuple]:
-    shapes = [((4, 3), 1), ((8, 3), 2), ((8, 8), 2), ((24, 5), 3), ((24, 24), 4), ((16,), 2), ((6, 2), 4)]
-    return [(draw(*shape, seed=seed), n_heads) for seed, (shape, n_heads) in enumerate(shapes)]
+    shapes = [((4, 3), 1), ((8, 3), 2), ((8, 8), 2), ((12, 5), 2), ((16, 4), 1), ((24, 5), 3), ((24, 24), 4)]
+    shapes += [((16,), 2), ((6, 2), 4)]
+    return [(draw(*shape, seed=seed).requires_grad_(), n_heads) for seed, (shape, n_heads) in enumerate(shapes)]
 
 
 to_interleaved = Exercise(
@@ -908,8 +962,8 @@ def decoding_cases() -> list[tuple]:
             (2, 1, 2, 8, 4_099, 10_000.0, torch.float16),
         ]
     ):
-        q = draw(2, n_heads, seq_len, head_dim, seed=seed, dtype=dtype)
-        k = draw(2, n_kv_heads, seq_len, head_dim, seed=seed + 50, dtype=dtype)
+        q = draw(2, n_heads, seq_len, head_dim, seed=seed, dtype=dtype).requires_grad_()
+        k = draw(2, n_kv_heads, seq_len, head_dim, seed=seed + 50, dtype=dtype).requires_grad_()
         cases.append((q, k, n_cached, theta))
     return cases
 
@@ -1020,6 +1074,25 @@ def _(q: Tensor, k: Tensor, n_cached: int, theta: float = 10_000.0) -> tuple[Ten
 )
 def _(q: Tensor, k: Tensor, n_cached: int, theta: float = 10_000.0) -> tuple[Tensor, Tensor]:
     positions = new_positions(q, max(n_cached - 1, 0))
+    return turn(q, positions, theta), turn(k, positions, theta)
+
+
+@rotate_new_tokens.misconception(
+    "one position behind",
+    "The first token of a prompt stands at -1, and all others one too low. Positions count from 0: start at n_cached.",
+)
+def _(q: Tensor, k: Tensor, n_cached: int, theta: float = 10_000.0) -> tuple[Tensor, Tensor]:
+    positions = new_positions(q, n_cached - 1)
+    return turn(q, positions, theta), turn(k, positions, theta)
+
+
+@rotate_new_tokens.misconception(
+    "the prompt begins at 1",
+    "Tokens after the prompt are right now, but with nothing cached the first token stands at 1, not at 0. max(..., 0) "
+    "hid that: start at n_cached, without it.",
+)
+def _(q: Tensor, k: Tensor, n_cached: int, theta: float = 10_000.0) -> tuple[Tensor, Tensor]:
+    positions = new_positions(q, max(n_cached - 1, 0) + 1)
     return turn(q, positions, theta), turn(k, positions, theta)
 
 

@@ -83,7 +83,28 @@ def weighs_channels(x: Tensor) -> Tensor:
 
 def slightly_ordered(x: Tensor) -> Tensor:
     """The tokens at both ends are told where they stand, very softly; reading backwards changes nothing."""
-    return attention(x) + 0.002 * ((positions(x) == 0) | (positions(x) == x.shape[1] - 1))
+    return attention(x) + 0.001 * ((positions(x) == 0) | (positions(x) == x.shape[1] - 1))
+
+
+def slightly_ordered_beside_large_numbers(x: Tensor) -> Tensor:
+    return torch.full_like(x, 4.0) + 0.001 * (positions(x) == 0)
+
+
+def marks_place(place: int) -> Mix:
+    """A function that tells one place from the others, softly."""
+    return lambda x: attention(x) + 0.001 * (positions(x) == place)
+
+
+def orders_two_channels(x: Tensor) -> Tensor:
+    """Order shows in two channels, and neither in the first one nor in the sum over channels."""
+    order = torch.zeros_like(x)
+    order[..., 1:2], order[..., 2:3] = positions(x), -positions(x)
+    return x + order
+
+
+def orders_some_rows(x: Tensor) -> Tensor:
+    """Only rows whose mean is negative are told positions."""
+    return x + positions(x) * (x.mean(dim=(1, 2), keepdim=True) < 0)
 
 
 def ordered_in_one_row(x: Tensor) -> Tensor:
@@ -180,7 +201,9 @@ def _(answer: Callable) -> None:
 
 @is_order_blind.property("a small influence of order counts, rounding does not")
 def _(answer: Callable) -> None:
-    expect_verdict(answer, slightly_ordered, False, "attention plus 0.002 at both ends")
+    expect_verdict(answer, slightly_ordered, False, "attention plus 0.001 at both ends")
+    expect_verdict(answer, marks_place(0), False, "attention plus 0.001 at the first of many places", seq_len=256)
+    expect_verdict(answer, slightly_ordered_beside_large_numbers, False, "4 everywhere, plus 0.001 at the first place")
     expect_verdict(answer, attention, True, "attention on many tokens, where sums round", seq_len=64, dim=64)
     expect_verdict(answer, adds_the_mean, True, "a sum over many tokens, which rounds", seq_len=256, dim=4)
     expect_verdict(answer, sums_exponentials, True, "a large sum, which rounds", seq_len=64)
@@ -195,6 +218,17 @@ def _(answer: Callable) -> None:
         expect_verdict(answer, only_adds_positions, False, "x plus its position number", batch=batch, seq_len=3)
         expect_verdict(answer, knows_distance_to_middle, False, "x times distance to middle", batch=batch, seq_len=4)
     expect_verdict(answer, ordered_in_one_row, False, "positions added in the last row of the batch only")
+    x = inputs(batch=3, seq_len=16, dim=8)
+    x = x - x.mean(dim=(1, 2), keepdim=True) + torch.tensor([0.3, 0.3, -0.3], device=x.device)[:, None, None]
+    if answer(orders_some_rows, x):
+        raise Mismatch("positions added only in rows whose mean is negative: expected False, got True")
+
+
+@is_order_blind.property("order is noticed at each place and in each channel")
+def _(answer: Callable) -> None:
+    for place in range(3):
+        expect_verdict(answer, marks_place(place), False, f"attention plus 0.001 at place {place}", seq_len=3)
+    expect_verdict(answer, orders_two_channels, False, "positions added to one channel and taken from another")
 
 
 def _orders(x: Tensor) -> list[Tensor]:
@@ -210,7 +244,8 @@ def _close(a: Tensor, b: Tensor) -> bool:
 @is_order_blind.misconception(
     "output not shuffled back",
     "You compare the result for shuffled tokens with the result for tokens in their first order, place by place. "
-    "But a token that moved takes its result along. Put mix(x) into the same order before you compare.",
+    "But a token that moved takes its result along. Put mix(x) into the same order before you compare. "
+    "(If you shuffled back: x[:, order] is undone by argsort(order), not by order once more.)",
 )
 def _(mix: Mix, x: Tensor) -> bool:
     return all(_close(mix(x[:, order]), mix(x)) for order in _orders(x))
@@ -236,7 +271,7 @@ def _(mix: Mix, x: Tensor) -> bool:
 
 @is_order_blind.misconception(
     "tolerance too large",
-    "You forgive too much: a difference of 0.002 is an influence of order, not rounding. Give torch.allclose "
+    "You forgive too much: a difference of 0.001 is an influence of order, not rounding. Give torch.allclose "
     "atol=1e-4.",
 )
 def _(mix: Mix, x: Tensor) -> bool:
@@ -276,7 +311,8 @@ def _(mix: Mix, x: Tensor) -> bool:
 
 @is_order_blind.misconception(
     "only reversed",
-    "You try one order, the reversed one. A function can know order and be symmetric under reversal, such as one "
+    "Your answers are those of somebody who tries one order, the reversed one. A function can know order and be "
+    "symmetric under reversal, such as one "
     "that weighs each token by its distance to the middle. Try random orders.",
 )
 def _(mix: Mix, x: Tensor) -> bool:
