@@ -68,7 +68,8 @@ def progress() -> None:
         f'<td style="text-align: left; overflow-wrap: anywhere">{still}</td></tr>'
         for lesson, got, full, still in rows
     )
-    head = "<tr><th>lesson</th><th>points</th><th>still open</th></tr>"
+    titles = ("lesson", "points", "still open")
+    head = "<tr>" + "".join(f'<th style="text-align: left">{title}</th>' for title in titles) + "</tr>"
     show("\n".join(lines), card("Your points", f"<table><thead>{head}</thead><tbody>{cells}</tbody></table>", BLUE))
 
 

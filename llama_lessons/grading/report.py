@@ -72,7 +72,7 @@ def headline(verdict: Verdict) -> str:
     if verdict.passed:
         return f"{exercise.name} is right: {total} of {total} checks, {exercise.points} of {exercise.points} points."
     if verdict.unsolved:
-        return f"{exercise.name} is not solved yet: replace the `raise NotImplementedError` by your answer."
+        return f"{exercise.name} is not solved yet: put your answer in place of the line that raises."
     if verdict.problem:
         return f"{exercise.name} cannot be checked: {verdict.problem}."
     return (

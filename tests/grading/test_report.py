@@ -145,7 +145,7 @@ def test_stub_says_it_is_not_solved_yet():
     with pytest.raises(CheckFailed) as failure:
         check(apply_rope)
     assert str(failure.value) == (
-        "apply_rope is not solved yet: replace the `raise NotImplementedError` by your answer.\n\n"
+        "apply_rope is not solved yet: put your answer in place of the line that raises.\n\n"
         "Stuck? Run hint(apply_rope)."
     )
 
