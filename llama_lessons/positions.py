@@ -196,8 +196,8 @@ class LearnedPositionalEmbedding(nn.Module):
         for name, size in (("max_seq_len", max_seq_len), ("dim", dim)):
             if size <= 0:
                 raise ValueError(f"{name} ({size}) must be positive")
-        # Small beside the tokens that it is added to, and as Hugging Face's GPT-2 draws its table
-        self.weight = nn.Parameter(torch.empty(max_seq_len, dim).normal_(std=0.02))
+        self.weight = nn.Parameter(torch.empty(max_seq_len, dim))
+        nn.init.normal_(self.weight, std=0.02)  # as Hugging Face's GPT-2 draws its table
 
     def forward(self, x: Tensor, start_pos: int = 0, positions: Tensor | None = None) -> Tensor:
         """Take tokens; return them with their rows added, in the same shape and dtype.
