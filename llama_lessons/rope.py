@@ -105,23 +105,34 @@ def apply_rope(x: Tensor, cos: Tensor, sin: Tensor, layout: Layout = "half") -> 
     Raises:
         ValueError: if head_dim is odd, the tables do not fit x, or layout is unknown.
     """
-    if layout not in LAYOUTS:
-        raise ValueError(f"layout ({layout!r}) must be one of {', '.join(map(repr, LAYOUTS))}")
     _check_tables(x, cos, sin)
+    return _turning(cos, sin, layout)(x)
+
+
+def _turning(cos: Tensor, sin: Tensor, layout: Layout) -> Callable[[Tensor], Tensor]:
+    # What depends on the tables alone is done once, for the queries and keys of all layers.
+    compute_dtype = torch.promote_types(cos.dtype, torch.float32)
+    cos, sin = cos.to(compute_dtype), sin.to(compute_dtype)
     if cos.ndim == 3:
         # (batch, 1, seq_len, head_dim // 2): all heads of a row share its positions
         cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
-    compute_dtype = torch.promote_types(x.dtype, torch.float32)
-    x, dtype = x.to(compute_dtype), x.dtype
-    cos, sin = cos.to(compute_dtype), sin.to(compute_dtype)
     if layout == "half":
-        # a cos - b sin and b cos + a sin at once: roll puts b where a is and a where b is.
-        cos, signed_sin = torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
-        turned = torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), signed_sin)
-    else:
-        # (a + ib)(cos + i sin) is the same rotation, and one pass over memory.
-        turned = torch.view_as_real(_pairs_as_complex(x) * torch.complex(cos, sin)).flatten(-2)
-    return turned.to(dtype)
+        return partial(_turn_half, cos=torch.cat((cos, cos), dim=-1), signed_sin=torch.cat((-sin, sin), dim=-1))
+    if layout == "interleaved":
+        return partial(_turn_interleaved, cos_sin=torch.complex(cos, sin))
+    raise ValueError(f"layout ({layout!r}) must be one of {', '.join(map(repr, LAYOUTS))}")
+
+
+def _turn_half(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
+    x, dtype = x.to(torch.promote_types(x.dtype, cos.dtype)), x.dtype
+    # a cos - b sin and b cos + a sin at once: roll puts b where a is and a where b is.
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), signed_sin.to(x.dtype)).to(dtype)
+
+
+def _turn_interleaved(x: Tensor, cos_sin: Tensor) -> Tensor:
+    x, dtype = x.to(torch.promote_types(x.dtype, cos_sin.real.dtype)), x.dtype
+    # (a + ib)(cos + i sin) is the same rotation, and one pass over memory.
+    return torch.view_as_real(_pairs_as_complex(x) * cos_sin).flatten(-2).to(dtype)
 
 
 def _pairs_as_complex(x: Tensor) -> Tensor:
@@ -202,5 +213,13 @@ class RotaryEmbedding(nn.Module):
 
     def forward(self, positions: Tensor) -> Callable[[Tensor], Tensor]:
         """Take positions, (seq_len,) or (batch, seq_len); return the function x -> x turned there."""
-        cos, sin = rope_tables(positions, self.frequencies)
-        return partial(apply_rope, cos=cos, sin=sin, layout=self.layout)
+        return self._rotate_by(*rope_tables(positions, self.frequencies))
+
+    def _rotate_by(self, cos: Tensor, sin: Tensor) -> Callable[[Tensor], Tensor]:
+        turn = _turning(cos, sin, self.layout)
+
+        def rotate(x: Tensor) -> Tensor:
+            _check_tables(x, cos, sin)
+            return turn(x)
+
+        return rotate
