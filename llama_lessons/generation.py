@@ -1,0 +1,228 @@
+"""Generation: read the prompt at once, then choose one token after another.
+
+The first step (prefill) reads whole prompts into the cache of keys and values; each later one (decode) reads
+a single token, which attends to the cache. Only the last position's scores are asked for, since a choice
+needs no others.
+
+Prompts of unequal length are filled up on the left, so that all rows end, and go on, in the same column; a
+mask keeps the padding from being read. A row's tokens are those that it would have got alone.
+
+Not done here: beam search, repetition penalties, speculative decoding, and taking rows out of the batch when
+they stop.
+
+Sources: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration"; Fan et al. 2018, "Hierarchical
+Neural Story Generation", section 5.1 (top-k); Pope et al. 2022, "Efficiently Scaling Transformer Inference".
+"""
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from llama_lessons.llama import Decoder
+from llama_lessons.positions import LearnedPositionalEmbedding
+
+__all__ = ["generate", "keep_top_k", "keep_top_p", "sample", "stream"]
+
+
+def keep_top_k(logits: Tensor, k: int) -> Tensor:
+    """Put all but the k highest logits of each row to -inf (Fan et al. 2018, section 5.1).
+
+    Args:
+        logits: shape (..., vocab_size).
+        k: tokens to keep, at least 1; more than there are keeps all.
+
+    Returns:
+        Like logits. Tokens that score the same as the k-th stay too: nothing tells them apart.
+
+    Raises:
+        ValueError: if k is less than 1.
+    """
+    _check_settings(top_k=k)
+    kth_highest = logits.topk(min(k, logits.shape[-1])).values[..., -1:]
+    return logits.masked_fill(logits < kth_highest, -torch.inf)
+
+
+def keep_top_p(logits: Tensor, p: float) -> Tensor:
+    """Put to -inf all but the smallest set of tokens whose probability reaches p (Holtzman et al. 2020, eq. 2-3).
+
+    The most probable tokens are taken until their sum is at least p: the token that reaches p is the last one
+    in, so there is always one.
+
+    Args:
+        logits: shape (..., vocab_size).
+        p: probability to reach, above 0 and at most 1; 1 keeps all.
+
+    Returns:
+        Like logits; probabilities are computed in float32. Of equally probable tokens, lower ids come first.
+
+    Raises:
+        ValueError: if p is outside (0, 1].
+    """
+    _check_settings(top_p=p)
+    if p == 1:
+        return logits  # sums of float32 may reach 1 before the last token is in
+    probabilities = logits.float().softmax(-1)
+    # Tokens rarer than this make up less than 1 - p together, so that p is reached without them. To leave them
+    # out is exact, and spares sorting the whole vocabulary.
+    n_candidates = int((probabilities >= (1 - p) / logits.shape[-1]).sum(-1).max().clamp(min=1))
+    ids = probabilities.topk(n_candidates).indices.sort(dim=-1).values
+    candidates, order = probabilities.gather(-1, ids).sort(dim=-1, descending=True, stable=True)
+    ids = ids.gather(-1, order)
+    before = F.pad(candidates.cumsum(-1)[..., :-1], (1, 0))
+    kept = logits.gather(-1, ids).masked_fill(before >= p, -torch.inf)
+    return torch.full_like(logits, -torch.inf).scatter(-1, ids, kept)
+
+
+def sample(
+    logits: Tensor,
+    temperature: float = 0.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    generators: Sequence[Generator] | None = None,
+) -> Tensor:
+    """Choose a token for each row: the best one at temperature 0, else one drawn from what top_k and top_p leave.
+
+    softmax(logits / temperature), cut to top_k, then to top_p, and scaled to sum 1 again
+
+    Args:
+        logits: shape (batch, vocab_size).
+        temperature: 0 takes the highest logit, the lowest id among equals; 1 draws as the model learned;
+            higher is more even.
+        top_k: see `keep_top_k`; None keeps all.
+        top_p: see `keep_top_p`; None keeps all.
+        generators: one a row, on the CPU, so that a seed means the same on every device; by default torch's
+            own one serves all rows.
+
+    Returns:
+        Token ids, int64, shape (batch,).
+
+    Raises:
+        ValueError: if a setting is out of its range, or generators are not one a row.
+    """
+    _check_settings(temperature, top_k, top_p)
+    if temperature == 0:
+        return logits.argmax(-1)
+    if generators is not None and len(generators) != logits.shape[0]:
+        raise ValueError(f"generators ({len(generators)}) must be as many as rows of logits ({logits.shape[0]})")
+    logits = logits.float() / max(temperature, 1e-30)  # where float32 would overflow, the draw is long certain
+    if top_k is not None:
+        logits = keep_top_k(logits, top_k)
+    if top_p is not None:
+        logits = keep_top_p(logits, top_p)
+    # A number drawn evenly from [0, 1) falls into a token's share of that range as often as the share is wide. It
+    # is what torch.multinomial does with one random number for each token of the vocabulary, at a tenth of the time.
+    ends = logits.softmax(-1).cumsum(-1)
+    drawn = [torch.rand(1, 1, generator=g, device="cpu") for g in generators or [None] * logits.shape[0]]
+    return torch.searchsorted(ends, torch.cat(drawn).to(ends.device) * ends[:, -1:], right=True).squeeze(-1)
+
+
+def stream(
+    model: Decoder,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    *,
+    temperature: float = 0.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    stop_tokens: Collection[int] = (),
+    seed: int = 0,
+) -> Iterator[list[int | None]]:
+    """Continue prompts, and hand out the new tokens as they come.
+
+    Args:
+        model: scores the next token.
+        prompts: token ids, one sequence a row, not all of the same length.
+        max_new_tokens: for each row. With the prompt they may be more than config.max_seq_len: Llama goes on and
+            only gets worse; a model with a table of positions cannot, and is refused.
+        temperature: see `sample`, as for top_k and top_p.
+        stop_tokens: ids that end a row when they are chosen; they are not handed out.
+        seed: row i draws with a generator of its own, seeded with seed + i, so that what it gets does not
+            depend on the other rows.
+
+    Yields:
+        A step's tokens, one a row, None for rows that have stopped; until all have, or max_new_tokens.
+
+    Raises:
+        ValueError: at once, not at the first token: if a prompt is empty or holds ids outside of the vocabulary,
+            or a setting is out of its range.
+    """
+    _check_settings(temperature, top_k, top_p)
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens ({max_new_tokens}) must be at least 1")
+    _check_prompts(prompts, model.config.vocab_size)
+    if isinstance(model.positions, LearnedPositionalEmbedding):
+        longest, rows = max(map(len, prompts)), len(model.positions.weight)
+        # The last token is chosen, but not read.
+        if longest + max_new_tokens - 1 > rows:
+            raise ValueError(
+                f"a prompt of {longest} tokens and max_new_tokens ({max_new_tokens}) do not fit the model's table of "
+                f"{rows} positions"
+            )
+    generators = [Generator().manual_seed(seed + row) for row in range(len(prompts))]
+    return _steps(model, prompts, max_new_tokens, (temperature, top_k, top_p, generators), frozenset(stop_tokens))
+
+
+def generate(model: Decoder, prompts: Sequence[Sequence[int]], max_new_tokens: int, **settings) -> list[list[int]]:
+    """Continue prompts to their end: what `stream` hands out, as one list a prompt.
+
+    Args, and errors, are those of `stream`.
+
+    Returns:
+        The new tokens alone, without the prompt and without the stop token.
+    """
+    rows: list[list[int]] = [[] for _ in prompts]
+    for tokens in stream(model, prompts, max_new_tokens, **settings):
+        for row, token in zip(rows, tokens, strict=True):
+            if token is not None:
+                row.append(token)
+    return rows
+
+
+# On a generator function this holds inside each step alone, not in the code that takes the tokens.
+@torch.inference_mode()
+def _steps(
+    model: Decoder, prompts: Sequence[Sequence[int]], max_new_tokens: int, sampling: tuple, stop_tokens: frozenset[int]
+) -> Iterator[list[int | None]]:
+    device = next(model.parameters()).device
+    longest = max(map(len, prompts))
+    tokens = torch.tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts], device=device)
+    mask = None  # without padding there is nothing to mask, and attention is quicker
+    if any(len(prompt) < longest for prompt in prompts):
+        starts = torch.tensor([[longest - len(prompt)] for prompt in prompts], device=device)
+        mask = torch.arange(longest + max_new_tokens, device=device) >= starts
+    cache = model.new_cache(len(prompts), longest + max_new_tokens)
+    running = [True] * len(prompts)
+    for length in range(longest, longest + max_new_tokens):
+        hidden = model.hidden_states(tokens, attention_mask=None if mask is None else mask[:, :length], cache=cache)
+        chosen = sample(model.head(hidden[:, -1]), *sampling)
+        ids = chosen.tolist()
+        running = [runs and token not in stop_tokens for runs, token in zip(running, ids, strict=True)]
+        if not any(running):
+            return
+        yield [token if runs else None for runs, token in zip(running, ids, strict=True)]
+        tokens = chosen[:, None]
+
+
+def _check_settings(temperature: float = 0.0, top_k: int | None = None, top_p: float | None = None) -> None:
+    if not 0 <= temperature < math.inf:
+        raise ValueError(f"temperature ({temperature}) must be finite and at least 0")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k ({top_k}) must be at least 1, or None to keep all")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError(f"top_p ({top_p}) must be above 0 and at most 1, or None to keep all")
+
+
+def _check_prompts(prompts: Sequence[Sequence[int]], vocab_size: int) -> None:
+    if not len(prompts):
+        raise ValueError("prompts must hold at least one prompt")
+    if isinstance(prompts[0], int):
+        raise ValueError("prompts must be a list of prompts, each a list of token ids: for one prompt, [prompt]")
+    for row, prompt in enumerate(prompts):
+        if not len(prompt):
+            raise ValueError(f"prompt {row} is empty: it takes a token to score the next one")
+        for token in (min(prompt), max(prompt)):
+            if not 0 <= token < vocab_size:
+                raise ValueError(f"prompt {row}: token id {token} is not in the vocabulary: vocab_size is {vocab_size}")
