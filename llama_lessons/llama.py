@@ -250,6 +250,11 @@ class Decoder(nn.Module):
         mask = None
         if attention_mask is None:
             counted = torch.arange(cached + seq_len, device=tokens.device)
+        elif attention_mask.shape != (batch, cached + seq_len):
+            raise ValueError(
+                f"attention_mask {tuple(attention_mask.shape)} must be (batch, cached + seq_len) = "
+                f"{(batch, cached + seq_len)}"
+            )
         else:
             mask = causal_mask(seq_len, cached + seq_len, attention_mask)
             # On padding to the left the count is -1.

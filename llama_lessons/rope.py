@@ -22,6 +22,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from llama_lessons.positions import sinusoidal_frequencies
+
 __all__ = [
     "LAYOUTS",
     "Layout",
@@ -40,7 +42,7 @@ LAYOUTS: tuple[Layout, ...] = ("half", "interleaved")
 def rope_frequencies(head_dim: int, theta: float = 10_000.0) -> Tensor:
     """Angle by which each channel pair turns from one position to the next (RoFormer, section 3.2.2).
 
-    frequency[i] = theta ** (-2 i / head_dim)
+    frequency[i] = theta ** (-2 i / head_dim), as in the sinusoids that were added to tokens before
 
     Args:
         head_dim: channels of one head, even.
@@ -57,8 +59,7 @@ def rope_frequencies(head_dim: int, theta: float = 10_000.0) -> Tensor:
         raise ValueError(f"head_dim ({head_dim}) must be even and positive: RoPE turns channels in pairs")
     if theta <= 0:
         raise ValueError(f"theta ({theta}) must be positive")
-    exponents = torch.arange(0, head_dim, 2, dtype=torch.float64, device="cpu") / head_dim
-    return theta**-exponents
+    return sinusoidal_frequencies(head_dim, theta)
 
 
 def rope_tables(positions: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]:
