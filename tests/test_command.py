@@ -1,0 +1,371 @@
+"""The command line, mostly in this process with a tiny model of random weights, whose answers are nonsense."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pexpect
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+import llama_lessons.__main__ as command
+import llama_lessons.generation
+from llama_lessons.chat import chat_tokens, stop_tokens
+from llama_lessons.checkpoints import save_hugging_face
+from llama_lessons.generation import generate
+from llama_lessons.lab.materials import MaterialError
+from llama_lessons.llama import Llama, LlamaConfig
+
+ROOT = Path(__file__).parents[1]
+CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+
+
+def byte_level(special_tokens):
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=0, initial_alphabet=alphabet, special_tokens=special_tokens)
+    tokenizer.train_from_iterator([], trainer)
+    return tokenizer
+
+
+class Tiny:
+    """A folder with a model, and what the command should make of it."""
+
+    def __init__(self, folder, special_tokens, endless=False):
+        self.folder, self.tokenizer = folder, byte_level(special_tokens)
+        torch.manual_seed(0)
+        self.model = Llama(
+            LlamaConfig(
+                vocab_size=self.tokenizer.get_vocab_size(),
+                dim=16,
+                n_layers=1,
+                n_heads=2,
+                n_kv_heads=1,
+                head_dim=8,
+                hidden_dim=32,
+                max_seq_len=512,
+            )
+        )
+        for parameter in self.model.parameters():
+            if parameter.ndim > 1:
+                torch.nn.init.normal_(parameter, std=0.5)
+        if endless:
+            # Of hundreds of random scores the best is above 0.
+            torch.nn.init.zeros_(self.model.head.weight[: len(special_tokens)])
+        save_hugging_face(self.model, folder)
+        self.tokenizer.save(str(folder / "tokenizer.json"))
+
+    def answer(self, prompt, max_new_tokens=20, **settings):
+        stops = stop_tokens(self.tokenizer)
+        (tokens,) = generate(self.model, [prompt], max_new_tokens, stop_tokens=stops, **settings)
+        return self.tokenizer.decode(tokens)
+
+    def reply(self, *contents, system=None, **settings):
+        roles = ["user", "assistant"] * len(contents)
+        messages = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=False)]
+        return self.answer(chat_tokens(self.tokenizer, messages, system), **settings)
+
+    def arguments(self, what, *more):
+        return [what, "--model", str(self.folder), "--device", "cpu", "--max-new-tokens", "20", *more]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return Tiny(tmp_path_factory.mktemp("chatml"), CONTROL)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    return Tiny(tmp_path_factory.mktemp("plain"), ["</s>"])
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the command here; return its exit code, stdout and stderr."""
+
+    def run(*arguments):
+        try:
+            code = command.main(arguments)
+        except SystemExit as exit:
+            code = exit.code
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def stdin(monkeypatch, tmp_path):
+    def give(text):
+        (tmp_path / "stdin").write_text(text, encoding="utf-8")
+        monkeypatch.setattr("sys.stdin", (tmp_path / "stdin").open(encoding="utf-8"))
+
+    return give
+
+
+def test_only_the_answer_goes_to_stdout(run, tiny):
+    code, out, err = run(*tiny.arguments("ask", "Who are you?"))
+    assert (code, out) == (0, tiny.reply("Who are you?") + "\n")
+    assert len(out) > 5
+    assert err == f"Loading {tiny.folder.name} ...\n"
+
+
+def test_words_need_no_quotes(run, tiny):
+    assert run(*tiny.arguments("ask", "Who", "are", "you?"))[1] == tiny.reply("Who are you?") + "\n"
+
+
+@pytest.mark.parametrize("question", [["-"], []])
+def test_stdin_is_read_where_it_is_asked_for_or_nothing_else_is_there(run, tiny, stdin, question):
+    stdin("Who are you?\n")
+    assert run(*tiny.arguments("ask", *question))[1] == tiny.reply("Who are you?") + "\n"
+
+
+def test_a_question_leaves_stdin_alone(run, tiny, stdin):
+    stdin("Something else")
+    assert run(*tiny.arguments("ask", "Who are you?"))[1] == tiny.reply("Who are you?") + "\n"
+    assert sys.stdin.read() == "Something else"
+
+
+def test_the_system_text_reaches_the_model(run, tiny):
+    told = run(*tiny.arguments("ask", "--system", "Be brief.", "Hi"))[1]
+    assert told == tiny.reply("Hi", system="Be brief.") + "\n"
+    assert told != tiny.reply("Hi") + "\n"
+
+
+def test_settings_reach_the_model(run, tiny):
+    settings = {"temperature": 0.9, "top_k": 50, "top_p": 0.8, "seed": 5}
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+    assert run(*tiny.arguments("ask", *options, "Hi"))[1] == tiny.reply("Hi", **settings) + "\n"
+    assert run(*tiny.arguments("ask", "--max-new-tokens=3", "Hi"))[1] == tiny.reply("Hi", max_new_tokens=3) + "\n"
+
+
+def test_a_draw_can_be_had_again(run, tiny):
+    drawn = [run(*tiny.arguments("ask", "--temperature=1", "--stats", "Hi")) for _ in range(2)]
+    assert drawn[0][1] != drawn[1][1]
+    seed = re.search(r"--seed (\d+)", drawn[0][2])[1]
+    assert run(*tiny.arguments("ask", "--temperature=1", "--seed", seed, "Hi"))[1] == drawn[0][1]
+
+
+def test_stats_count_the_tokens_on_stderr(run, tiny):
+    _, out, err = run(*tiny.arguments("ask", "--stats", "--max-new-tokens=7", "Hi"))
+    assert out == tiny.reply("Hi", max_new_tokens=7) + "\n"
+    n_read = len(chat_tokens(tiny.tokenizer, [{"role": "user", "content": "Hi"}]))
+    last = err.splitlines()[-1]
+    assert re.fullmatch(rf"{n_read} tokens read in \d+\.\d\d s, 7 written, \d+\.\d a second", last)
+
+
+def test_a_text_longer_than_the_model_learned_is_no_mistake(run, tiny):
+    code, _, err = run(*tiny.arguments("ask", "--max-new-tokens=1", "a" * 600))
+    assert code == 0
+    assert "this model learned to read 512" in err
+
+
+def test_a_model_that_did_not_learn_to_chat_goes_on_with_the_text(run, plain):
+    code, out, err = run(*plain.arguments("ask", "Once upon a time"))
+    assert (code, out) == (0, plain.answer(plain.tokenizer.encode("Once upon a time").ids) + "\n")
+    assert "it goes on with your text" in err
+    for wrong in (plain.arguments("ask", "--system", "Be brief.", "Hi"), plain.arguments("chat")):
+        code, out, err = run(*wrong)
+        assert (code, out) == (1, "")
+        assert "models that learned conversations in ChatML; this one did not" in err
+
+
+def test_chat_keeps_the_conversation(run, tiny, stdin):
+    stdin("Hi\n\nWho are you?\n")
+    code, out, _ = run(*tiny.arguments("chat"))
+    first = tiny.reply("Hi")
+    second = tiny.reply("Hi", first, "Who are you?")
+    assert (code, out) == (0, f"{first}\n{second}\n")
+    assert second != tiny.reply("Who are you?")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "required: {ask,chat}"),
+        (["answer"], "invalid choice: 'answer'"),
+        (["ask", "--temperature=-1", "Hi"], "argument --temperature: '-1' must be a number, at least 0"),
+        (["ask", "--temperature=nan", "Hi"], "'nan' must be a number"),
+        (["ask", "--temperature=inf", "Hi"], "'inf' must be a number"),
+        (["ask", "--temperature=warm", "Hi"], "'warm' must be a number"),
+        (["ask", "--top-p=0", "Hi"], "argument --top-p: '0' must be a number above 0 and at most 1"),
+        (["ask", "--top-p=1.1", "Hi"], "'1.1' must be a number above 0 and at most 1"),
+        (["ask", "--top-k=0", "Hi"], "argument --top-k: '0' must be a whole number, at least 1"),
+        (["ask", "--top-k=1.5", "Hi"], "'1.5' must be a whole number"),
+        (["chat", "--seed=-1"], "argument --seed: '-1' must be a whole number from 0"),
+        (["chat", f"--seed={2**64}"], "must be a whole number from 0"),
+        (["chat", "--max-new-tokens=0"], "argument --max-new-tokens: '0' must be a whole number, at least 1"),
+        (["ask", "--top-p=0.9", "Hi"], "at temperature 0 nothing is drawn: add --temperature 0.8"),
+        (["ask", "--top-k=5", "Hi"], "at temperature 0 nothing is drawn: add --temperature 0.8"),
+        (["ask", ""], "there is no question: write it after ask"),
+        (["ask", "-"], "there is no question"),
+        (["ask"], "there is no question"),
+    ],
+)
+def test_a_wrong_argument_is_told_before_anything_is_loaded(run, stdin, monkeypatch, arguments, message):
+    monkeypatch.setattr(command, "fetch", lambda name: pytest.fail("fetched"))
+    stdin("\n")
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.startswith("usage: ")
+
+
+def test_at_a_terminal_nobody_waits_for_stdin(run, monkeypatch):
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    code, _, err = run("ask")
+    assert code == 2
+    assert "there is no question" in err
+
+
+def test_a_device_that_is_not_there_is_a_wrong_argument(run, tiny):
+    code, out, err = run("ask", "--model", str(tiny.folder), "--device", "abacus", "Hi")
+    assert (code, out) == (2, "")
+    assert "'abacus' is not a device that torch knows" in err
+    assert "or write --device cpu" in err
+
+
+def no_such_file(folder):
+    return folder / "model.gguf"
+
+
+def no_gguf(folder):
+    (folder / "notes.txt").write_text("hello")
+    return folder / "notes.txt"
+
+
+def no_tokenizer(folder):
+    return folder
+
+
+def damaged_tokenizer(folder):
+    (folder / "tokenizer.json").write_text("{")
+    return folder
+
+
+def no_weights(folder):
+    byte_level(CONTROL).save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (no_such_file, "No such file"),
+        (no_gguf, "no GGUF file"),
+        (no_tokenizer, "has no tokenizer.json"),
+        (damaged_tokenizer, "tokenizer.json is damaged"),
+        (no_weights, "has no config.json"),
+    ],
+)
+def test_a_model_that_cannot_be_read_is_told_in_one_line(run, tmp_path, make, message):
+    path = make(tmp_path)
+    code, out, err = run("ask", "--model", str(path), "--device", "cpu", "Hi")
+    assert (code, out) == (1, "")
+    loading, error = err.splitlines()
+    assert loading == f"Loading {path.name} ..."
+    assert error.startswith("llama_lessons: ")
+    assert str(path) in error
+    assert message in error
+
+
+def test_a_model_that_cannot_be_fetched_is_told(run, monkeypatch):
+    def fetch(name):
+        raise MaterialError(f"{name} is not in the cache")
+
+    monkeypatch.setattr(command, "fetch", fetch)
+    assert run("ask", "Hi") == (1, "", "llama_lessons: smollm2 is not in the cache\n")
+
+
+def test_ctrl_c_ends_the_line_of_an_answer(run, tiny, monkeypatch):
+    def stream(*args, **kwargs):
+        for token in tiny.tokenizer.encode("Par").ids:
+            yield [token]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(llama_lessons.generation, "stream", stream)
+    code, out, err = run(*tiny.arguments("ask", "Hi"))
+    assert (code, out) == (130, "Par\n")
+    assert "Traceback" not in err
+
+
+def test_ctrl_c_while_loading_leaves_quietly(run, monkeypatch):
+    def fetch(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "fetch", fetch)
+    assert run("ask", "Hi") == (130, "", "\n")
+
+
+def test_help_comes_at_once_and_names_the_options():
+    told = "import runpy, sys; sys.argv = ['llama_lessons', 'ask', '--help']\n"
+    told += "try: runpy.run_module('llama_lessons', run_name='__main__')\n"
+    told += "except SystemExit as exit: print(exit.code, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", told], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert done.stdout.splitlines()[-1] == "0 False"
+    for option in ("temperature", "top-k", "top-p", "seed", "max-new-tokens", "system", "model", "device", "stats"):
+        assert f"--{option}" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def endless(tmp_path_factory):
+    """A model that talks until it is stopped."""
+    return Tiny(tmp_path_factory.mktemp("endless"), CONTROL, endless=True)
+
+
+ENDLESS = "--max-new-tokens=100000"
+
+
+@pytest.mark.slow
+def test_an_answer_comes_token_by_token_until_ctrl_c_or_nobody_reads_it(endless):
+    asked = [sys.executable, "-m", "llama_lessons", *endless.arguments("ask", ENDLESS, "Hi")]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with (
+        subprocess.Popen(asked, cwd=ROOT, **pipes) as interrupted,
+        subprocess.Popen(asked, cwd=ROOT, **pipes) as unread,
+    ):
+        first = os.read(interrupted.stdout.fileno(), 1)
+        interrupted.send_signal(signal.SIGINT)
+        assert os.read(unread.stdout.fileno(), 1)
+        unread.stdout.close()
+        out, err = interrupted.communicate(timeout=60)
+        assert (interrupted.returncode, (first + out)[-1:]) == (130, b"\n")
+        assert (unread.wait(timeout=60), unread.stderr.read()) == (141, err)
+    loading, note = err.decode().splitlines()
+    assert loading.startswith("Loading ")
+    assert "this model learned to read 512" in note
+
+
+@pytest.mark.slow
+def test_chat_at_a_terminal(endless):
+    arguments = ["-m", "llama_lessons", *endless.arguments("chat", ENDLESS)]
+    terminal = pexpect.spawn(sys.executable, arguments, cwd=ROOT, timeout=60, encoding="utf-8", codec_errors="replace")
+    terminal.expect_exact("Ctrl-C stops an answer, Ctrl-D leaves.")
+    terminal.expect_exact("> ")
+    terminal.sendintr()
+    terminal.expect_exact("Ctrl-D leaves.")
+    terminal.expect_exact("> ")
+    terminal.sendline("Hi")
+    terminal.expect_exact("this model learned to read 512")
+    terminal.expect("worse there.\r\n.{20}")  # amid the answer
+    terminal.sendintr()
+    terminal.expect_exact("\r\n> ")
+    terminal.sendeof()
+    terminal.expect(pexpect.EOF)
+    assert "Traceback" not in terminal.before
+    terminal.close()
+    assert terminal.exitstatus == 0
+
+
+@pytest.mark.slow
+def test_the_real_model_knows_the_capital_of_france():
+    asked = [sys.executable, "-m", "llama_lessons", "ask", "What is the capital of France?"]
+    done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "The capital of France is Paris.\n"
+    assert done.stderr == "Loading SmolLM2-135M-Instruct.Q4_1.gguf ...\n"
