@@ -1,0 +1,499 @@
+"""Reading past the length that a model was trained on: ALiBi, and RoPE with other frequencies.
+
+ALiBi turns nothing. It takes from each score a penalty that grows with the distance, so no position is new.
+
+A RoPE model has seen its pairs of channels at the angles of original_max_seq_len positions; the slow ones have not
+even come round once. Scaling turns pairs more slowly, so that a text `factor` times as long stays within known
+angles. The kinds differ in which pairs pay for it:
+
+- linear, or position interpolation: each pair, by the whole factor.
+- NTK-aware: the fastest pair nothing, the slowest the whole factor, the others in between.
+- dynamic: the same, by as much as the present length needs.
+- YaRN and Llama 3: pairs that turn often within the trained length nothing, those that hardly turn the whole
+  factor, with a ramp between. YaRN also sharpens the softmax.
+- LongRoPE: each pair a number of its own, found by a search.
+
+Everywhere here, `frequencies` are radians a position, shape (head_dim // 2,), fastest pair first, as
+`rope_frequencies` makes them; what comes back is like them in shape and dtype.
+
+Not done here: training on longer text, which position interpolation, YaRN, Llama 3 and LongRoPE are followed by.
+
+Sources: Press et al. 2022, "Train Short, Test Long"; Chen et al. 2023, "Extending Context Window of Large Language
+Models via Positional Interpolation"; Peng et al. 2023, "YaRN", also for bloc97's NTK-aware and emozilla's dynamic
+scaling; Meta's code of Llama 3.1; Ding et al. 2024, "LongRoPE".
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from llama_lessons.rope import Layout, RotaryEmbedding, rope_tables
+
+__all__ = [
+    "AlibiBias",
+    "DynamicNTKScaling",
+    "LinearScaling",
+    "Llama3Scaling",
+    "LongRopeScaling",
+    "RopeScaling",
+    "ScaledRotaryEmbedding",
+    "YarnScaling",
+    "alibi_bias",
+    "alibi_slopes",
+    "dynamic_ntk_frequencies",
+    "linear_frequencies",
+    "llama3_frequencies",
+    "longrope_attention_factor",
+    "longrope_frequencies",
+    "ntk_frequencies",
+    "ntk_theta",
+    "read_rope_scaling",
+    "rope_parameters",
+    "yarn_attention_factor",
+    "yarn_frequencies",
+    "yarn_ramp",
+]
+
+
+def alibi_slopes(n_heads: int) -> Tensor:
+    """What each head takes from a score for each position of distance (Press et al., section 3).
+
+    slope[i] = 2 ** (-8 (i + 1) / n_heads), where n_heads is a power of two
+
+    Other numbers of heads get the slopes of the power of two below, then every second one of the power of two
+    above, as in the paper's own code.
+
+    Returns:
+        Shape (n_heads,), float32.
+
+    Raises:
+        ValueError: if n_heads is not positive.
+    """
+    if n_heads < 1:
+        raise ValueError(f"n_heads ({n_heads}) must be positive")
+    power = 2 ** (n_heads.bit_length() - 1)
+    steps = [i / power for i in range(1, power + 1)] + [i / (2 * power) for i in range(1, 2 * power, 2)]
+    return torch.tensor([2 ** (-8 * step) for step in steps[:n_heads]], dtype=torch.float32, device="cpu")
+
+
+def alibi_bias(n_heads: int, query_len: int, key_len: int) -> Tensor:
+    """What ALiBi adds to the scores before the softmax (Press et al., section 3).
+
+    bias[head, query, key] = -slope[head] * (query position - key position), and 0 for keys that come later: hiding
+    those is left to the causal mask.
+
+    Args:
+        n_heads: query heads.
+        query_len: queries, at the last query_len of the key_len positions.
+        key_len: keys, at positions 0 to key_len - 1.
+
+    Returns:
+        Shape (n_heads, query_len, key_len), float32.
+
+    Raises:
+        ValueError: if there are more queries than keys, or n_heads is not positive.
+    """
+    if query_len > key_len:
+        raise ValueError(f"query_len ({query_len}) must be at most key_len ({key_len}): queries are the last positions")
+    return AlibiBias(n_heads)(torch.arange(key_len - query_len, key_len), torch.arange(key_len))
+
+
+class AlibiBias(nn.Module):
+    """`alibi_bias` for any positions. It has no parameters, and no buffer that a cast to bfloat16 would round.
+
+    Args:
+        n_heads: query heads.
+    """
+
+    def __init__(self, n_heads: int) -> None:
+        super().__init__()
+        self.slopes = alibi_slopes(n_heads)
+
+    def forward(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
+        """Take integer positions, each (len,) or (batch, len); return what is added to the scores.
+
+        Returns:
+            Shape (n_heads, query_len, key_len), or (batch, n_heads, query_len, key_len); float32.
+        """
+        # Clamped, since a key of the future would otherwise get a bonus.
+        past = (key_positions[..., None, :] - query_positions[..., :, None]).clamp(max=0)
+        return self.slopes.to(past.device)[:, None, None] * past.unsqueeze(-3)
+
+
+def linear_frequencies(frequencies: Tensor, factor: float) -> Tensor:
+    """Position interpolation: position factor * p is turned as p was before (Chen et al., section 2.3)."""
+    return frequencies / factor
+
+
+def ntk_theta(theta: float, factor: float, head_dim: int) -> float:
+    """Base with which the slowest pair turns exactly factor times more slowly (YaRN, section 3.1).
+
+    theta * factor ** (head_dim / (head_dim - 2))
+
+    Raises:
+        ValueError: if head_dim is 2 or less: its only pair is the fastest too, which is left alone.
+    """
+    if head_dim <= 2:
+        raise ValueError(f"head_dim ({head_dim}) must be more than 2: the fastest pair is left alone")
+    return theta * factor ** (head_dim / (head_dim - 2))
+
+
+def ntk_frequencies(frequencies: Tensor, factor: float) -> Tensor:
+    """NTK-aware scaling: the frequencies of base `ntk_theta` (YaRN, section 3.1).
+
+    frequency[i] / factor ** (i / (n_pairs - 1)), which is 1 for the fastest pair and factor for the slowest
+    """
+    exponents = torch.linspace(0, 1, len(frequencies), dtype=frequencies.dtype, device=frequencies.device)
+    return frequencies / factor**exponents
+
+
+def dynamic_ntk_frequencies(frequencies: Tensor, factor: float, seq_len: int, original_max_seq_len: int) -> Tensor:
+    """NTK-aware scaling by what seq_len tokens need: nothing up to original_max_seq_len (YaRN, section 3.3).
+
+    `ntk_frequencies` by factor * seq_len / original_max_seq_len - (factor - 1), as in emozilla's code. A factor of 1
+    gives the paper's seq_len / original_max_seq_len; a larger one slows more, to make up for the pairs that
+    NTK-aware scaling slows by less than it is told.
+    """
+    stretch = max(seq_len, original_max_seq_len) / original_max_seq_len
+    return ntk_frequencies(frequencies, factor * stretch - (factor - 1))
+
+
+def yarn_ramp(
+    frequencies: Tensor, original_max_seq_len: int, beta_fast: float = 32, beta_slow: float = 1, truncate: bool = True
+) -> Tensor:
+    """How far each pair is interpolated: 0 if it turns often, 1 if it hardly turns (YaRN, section 3.2).
+
+    Linear in the number of the pair, as in the paper's code and so in all checkpoints. The paper's equation is
+    linear in the number of turns, as `llama3_frequencies` is.
+
+    Args:
+        frequencies: of two pairs at least.
+        original_max_seq_len: positions that the model was trained on.
+        beta_fast: turns within that length from which on a pair is left alone.
+        beta_slow: turns up to which a pair is interpolated by the whole factor.
+        truncate: whether both ends of the ramp move outwards to whole pairs.
+
+    Raises:
+        ValueError: if the frequencies do not fall, so that no pair can be found by its turns.
+    """
+    if len(frequencies) < 2 or frequencies[1] >= frequencies[0]:
+        raise ValueError(f"frequencies must fall, over two pairs at least, not {frequencies[:2].tolist()}")
+
+    def pair_that_turns(times: float) -> float:
+        fastest, next_to_it = frequencies[:2].tolist()
+        frequency = 2 * math.pi * times / original_max_seq_len
+        return math.log(frequency / fastest) / math.log(next_to_it / fastest)
+
+    first, last = pair_that_turns(beta_fast), pair_that_turns(beta_slow)
+    if truncate:
+        first, last = math.floor(first), math.ceil(last)
+    # Also from the paper's code: the ramp starts no earlier than the pairs, and a ramp without length is a step.
+    first = max(first, 0)
+    pairs = torch.arange(len(frequencies), dtype=frequencies.dtype, device=frequencies.device)
+    return ((pairs - first) / max(last - first, 0.001)).clamp(0, 1)
+
+
+def yarn_frequencies(
+    frequencies: Tensor,
+    factor: float,
+    original_max_seq_len: int,
+    beta_fast: float = 32,
+    beta_slow: float = 1,
+    truncate: bool = True,
+) -> Tensor:
+    """YaRN: divide each pair by 1, by factor, or between, as `yarn_ramp` says (YaRN, section 3.2)."""
+    ramp = yarn_ramp(frequencies, original_max_seq_len, beta_fast, beta_slow, truncate)
+    return torch.lerp(frequencies, frequencies / factor, ramp)
+
+
+def yarn_attention_factor(factor: float, mscale: float | None = None, mscale_all_dim: float | None = None) -> float:
+    """What YaRN multiplies queries and keys by: 0.1 ln(factor) + 1 (YaRN, section 3.4).
+
+    With both mscale and mscale_all_dim, as in DeepSeek: (0.1 mscale ln(factor) + 1) / (0.1 mscale_all_dim ln(factor)
+    + 1). One of them alone changes nothing, as in transformers.
+    """
+    if mscale and mscale_all_dim:
+        return (0.1 * mscale * math.log(factor) + 1) / (0.1 * mscale_all_dim * math.log(factor) + 1)
+    return 0.1 * math.log(factor) + 1
+
+
+def llama3_frequencies(
+    frequencies: Tensor, factor: float, low_freq_factor: float, high_freq_factor: float, original_max_seq_len: int
+) -> Tensor:
+    """Llama 3.1 and later: divide slow pairs by factor, leave fast ones alone, mix between by their turns.
+
+    These are YaRN's equations of "NTK-by-parts" (section 3.2), with other bounds and without its softmax.
+
+    Args:
+        frequencies: the model's own.
+        factor: what slow pairs are divided by.
+        low_freq_factor: turns within original_max_seq_len up to which a pair is slow.
+        high_freq_factor: turns from which on it is fast, more than low_freq_factor.
+        original_max_seq_len: positions that the model was first trained on.
+    """
+    turns = original_max_seq_len * frequencies / (2 * math.pi)
+    kept = ((turns - low_freq_factor) / (high_freq_factor - low_freq_factor)).clamp(0, 1)
+    return torch.lerp(frequencies / factor, frequencies, kept)
+
+
+def longrope_frequencies(frequencies: Tensor, factors: Sequence[float]) -> Tensor:
+    """LongRoPE: divide each pair by a factor of its own (Ding et al.).
+
+    Raises:
+        ValueError: if there is not one factor for each pair.
+    """
+    if len(factors) != len(frequencies):
+        raise ValueError(f"factors ({len(factors)}) must be one for each of head_dim // 2 ({len(frequencies)}) pairs")
+    return frequencies / frequencies.new_tensor(factors)
+
+
+def longrope_attention_factor(factor: float, original_max_seq_len: int) -> float:
+    """What LongRoPE multiplies queries and keys by, from Phi-3's code.
+
+    sqrt(ln(factor * original_max_seq_len) / ln(original_max_seq_len))
+    """
+    return math.sqrt(1 + math.log(factor) / math.log(original_max_seq_len))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scaling:
+    kind: ClassVar[str]  # rope_type in a Hugging Face config
+    depends_on_length: ClassVar[bool] = False  # whether frequencies() reads its seq_len
+
+    factor: float
+
+    def __post_init__(self) -> None:
+        if not self.factor >= 1:
+            raise ValueError(f"factor ({self.factor}) must be at least 1")
+
+    def frequencies(self, frequencies: Tensor, seq_len: int) -> Tensor:
+        """Take the model's own frequencies; return those for a text of seq_len tokens."""
+        raise NotImplementedError
+
+    @property
+    def attention_factor(self) -> float:
+        """What the turned queries and the turned keys are multiplied by."""
+        return 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ScalingFromLength(_Scaling):
+    original_max_seq_len: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.original_max_seq_len < 2:
+            raise ValueError(f"original_max_seq_len ({self.original_max_seq_len}) must be at least 2")
+
+
+def _check_rising(**ends: float) -> None:
+    (low_name, low), (high_name, high) = ends.items()
+    if not 0 < low < high:
+        raise ValueError(f"{low_name} ({low}) must be positive and less than {high_name} ({high})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearScaling(_Scaling):
+    """The settings of `linear_frequencies`."""
+
+    kind: ClassVar[str] = "linear"
+
+    def frequencies(self, frequencies: Tensor, seq_len: int) -> Tensor:
+        return linear_frequencies(frequencies, self.factor)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DynamicNTKScaling(_ScalingFromLength):
+    """The settings of `dynamic_ntk_frequencies`.
+
+    A cached key keeps the angle of the length at which it came, so a text read token by token is turned otherwise
+    than the same text read at once.
+    """
+
+    kind: ClassVar[str] = "dynamic"
+    depends_on_length: ClassVar[bool] = True
+
+    def frequencies(self, frequencies: Tensor, seq_len: int) -> Tensor:
+        return dynamic_ntk_frequencies(frequencies, self.factor, seq_len, self.original_max_seq_len)
+
+
+@dataclass(frozen=True, kw_only=True)
+class YarnScaling(_ScalingFromLength):
+    """The settings of `yarn_frequencies` and `yarn_attention_factor`; fixed_attention_factor overrides the latter."""
+
+    kind: ClassVar[str] = "yarn"
+
+    beta_fast: float = 32
+    beta_slow: float = 1
+    truncate: bool = True
+    mscale: float | None = None
+    mscale_all_dim: float | None = None
+    fixed_attention_factor: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_rising(beta_slow=self.beta_slow, beta_fast=self.beta_fast)
+
+    def frequencies(self, frequencies: Tensor, seq_len: int) -> Tensor:
+        ramp = self.original_max_seq_len, self.beta_fast, self.beta_slow, self.truncate
+        return yarn_frequencies(frequencies, self.factor, *ramp)
+
+    @property
+    def attention_factor(self) -> float:
+        if self.fixed_attention_factor is not None:
+            return self.fixed_attention_factor
+        return yarn_attention_factor(self.factor, self.mscale, self.mscale_all_dim)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Llama3Scaling(_ScalingFromLength):
+    """The settings of `llama3_frequencies`."""
+
+    kind: ClassVar[str] = "llama3"
+
+    low_freq_factor: float
+    high_freq_factor: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_rising(low_freq_factor=self.low_freq_factor, high_freq_factor=self.high_freq_factor)
+
+    def frequencies(self, frequencies: Tensor, seq_len: int) -> Tensor:
+        bounds = self.low_freq_factor, self.high_freq_factor, self.original_max_seq_len
+        return llama3_frequencies(frequencies, self.factor, *bounds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LongRopeScaling(_ScalingFromLength):
+    """`longrope_frequencies` with short_factor up to original_max_seq_len tokens, with long_factor beyond.
+
+    factor serves `longrope_attention_factor` alone, and fixed_attention_factor overrides that. Published factors of
+    single pairs go a little below 1, so they only have to be positive.
+    """
+
+    kind: ClassVar[str] = "longrope"
+    depends_on_length: ClassVar[bool] = True
+
+    short_factor: tuple[float, ...]
+    long_factor: tuple[float, ...]
+    fixed_attention_factor: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        short, long = len(self.short_factor), len(self.long_factor)
+        if short != long:
+            raise ValueError(f"short_factor ({short} numbers) must be as long as long_factor ({long} numbers)")
+        if any(factor <= 0 for factor in self.short_factor + self.long_factor):
+            raise ValueError("short_factor and long_factor must hold positive numbers")
+
+    def frequencies(self, frequencies: Tensor, seq_len: int) -> Tensor:
+        factors = self.long_factor if seq_len > self.original_max_seq_len else self.short_factor
+        return longrope_frequencies(frequencies, factors)
+
+    @property
+    def attention_factor(self) -> float:
+        if self.fixed_attention_factor is not None:
+            return self.fixed_attention_factor
+        return longrope_attention_factor(self.factor, self.original_max_seq_len)
+
+
+RopeScaling = LinearScaling | DynamicNTKScaling | YarnScaling | Llama3Scaling | LongRopeScaling
+_KINDS = {kind.kind: kind for kind in (LinearScaling, DynamicNTKScaling, YarnScaling, Llama3Scaling, LongRopeScaling)}
+_KEYS = {"original_max_seq_len": "original_max_position_embeddings", "fixed_attention_factor": "attention_factor"}
+
+
+def _fields_by_key(kind: type[RopeScaling]) -> dict[str, str]:
+    names = [field.name for field in fields(kind)]
+    if kind is DynamicNTKScaling:
+        names.remove("original_max_seq_len")  # the config's max_position_embeddings says it
+    return {_KEYS.get(name, name): name for name in names}
+
+
+def read_rope_scaling(parameters: Mapping[str, Any] | None, max_seq_len: int) -> RopeScaling | None:
+    """Read rope_scaling, or rope_parameters as newer files call it, of a Hugging Face config.
+
+    Args:
+        parameters: its keys and values, or None. A key that holds None counts as absent, and rope_theta is passed
+            over, since it is no part of the scaling.
+        max_seq_len: the config's max_position_embeddings. It stands in for original_max_position_embeddings, except
+            with Llama 3; and where YaRN or LongRoPE give no factor, that is the ratio of the two.
+
+    Returns:
+        The scaling, or None for plain RoPE.
+
+    Raises:
+        ValueError: if the kind is unknown, keys are missing or unknown, or a value is out of range.
+    """
+    found = {key: value for key, value in (parameters or {}).items() if value is not None}
+    rope_type = found.pop("rope_type", found.pop("type", "default"))
+    found.pop("rope_theta", None)
+    part = found.pop("partial_rotary_factor", 1)
+    if part != 1:
+        raise ValueError(f"partial_rotary_factor ({part}) must be 1: Llama turns whole heads")
+    if rope_type not in ("default", *_KINDS):
+        raise ValueError(f"rope_type ({rope_type!r}) must be one of default, {', '.join(_KINDS)}")
+    names = {} if rope_type == "default" else _fields_by_key(_KINDS[rope_type])
+    if unknown := sorted(found.keys() - names.keys()):
+        raise ValueError(f"rope_type {rope_type!r} has no {', '.join(unknown)}; it has {', '.join(names) or 'no keys'}")
+    values = {names[key]: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
+    return None if rope_type == "default" else _fill_in(_KINDS[rope_type], values, max_seq_len)
+
+
+def _fill_in(kind: type[RopeScaling], values: dict[str, Any], max_seq_len: int) -> RopeScaling:
+    if kind in (YarnScaling, LongRopeScaling) and "original_max_seq_len" in values:
+        values.setdefault("factor", max_seq_len / values["original_max_seq_len"])
+    if kind is not Llama3Scaling and kind is not LinearScaling:
+        values.setdefault("original_max_seq_len", max_seq_len)
+    needed = [field.name for field in fields(kind) if field.default is MISSING and field.name not in values]
+    if needed:
+        raise ValueError(f"rope_type {kind.kind!r} needs {', '.join(_KEYS.get(name, name) for name in needed)}")
+    return kind(**values)
+
+
+def rope_parameters(scaling: RopeScaling) -> dict[str, Any]:
+    """The inverse of `read_rope_scaling`: what a Hugging Face config says about scaling, without rope_theta.
+
+    For the dynamic kind, that config's max_position_embeddings has to be original_max_seq_len.
+    """
+    values = {key: getattr(scaling, name) for key, name in _fields_by_key(type(scaling)).items()}
+    values = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+    return {"rope_type": scaling.kind, **{key: value for key, value in values.items() if value is not None}}
+
+
+class ScaledRotaryEmbedding(RotaryEmbedding):
+    """A `RotaryEmbedding` with scaled frequencies, which also multiplies what it turns by attention_factor.
+
+    Queries and keys both carry that factor, so scores carry its square: a softmax of temperature
+    1 / attention_factor ** 2 (YaRN, section 3.4). It costs nothing in attention, since the tables hold it.
+
+    Args:
+        head_dim: channels of one head, even.
+        theta: base of the frequencies before scaling.
+        scaling: one of the kinds above.
+        layout: the layout that the model's query and key weights are in.
+
+    Raises:
+        ValueError: if LongRoPE's factors are not head_dim // 2, or head_dim is odd.
+    """
+
+    def __init__(self, head_dim: int, theta: float, scaling: RopeScaling, layout: Layout = "half") -> None:
+        super().__init__(head_dim, theta, layout)
+        self.scaling = scaling
+        self.unscaled_frequencies = self.frequencies
+        self.frequencies = scaling.frequencies(self.unscaled_frequencies, seq_len=1)
+
+    def forward(self, positions: Tensor) -> Callable[[Tensor], Tensor]:
+        """Take positions, (seq_len,) or (batch, seq_len); return the function x -> x turned there.
+
+        The kinds that depend on the length count it up to the largest of these positions.
+        """
+        frequencies = self.frequencies
+        if self.scaling.depends_on_length:
+            frequencies = self.scaling.frequencies(self.unscaled_frequencies, positions.max().item() + 1)
+        cos, sin = rope_tables(positions, frequencies)
+        factor = self.scaling.attention_factor
+        return self._rotate_by(cos * factor, sin * factor)
