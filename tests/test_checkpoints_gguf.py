@@ -16,7 +16,8 @@ from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 from llama_lessons.checkpoints import load_gguf, load_gguf_tokenizer
 from llama_lessons.lab.materials import fetch
 from llama_lessons.lab.perplexity import perplexity
-from llama_lessons.llama import LlamaConfig, NoPositions, smollm2_135m
+from llama_lessons.llama import LlamaConfig, NoPositions
+from llama_lessons.presets import smollm2
 from llama_lessons.rope import RotaryEmbedding, to_interleaved
 
 CONFIG = LlamaConfig(
@@ -148,9 +149,9 @@ def test_sizes_and_weights_are_the_file_s(whole):
         assert torch.equal(parameter.detach(), torch.from_numpy(stored[f"{name}.weight"])), name
 
 
-def hugging_face(path, config):
-    """What Hugging Face makes of the same file, with its own reader."""
-    read = load_gguf_checkpoint(path)["config"]
+def hugging_face(path, config, **settings):
+    """What Hugging Face makes of the same file, with its own reader, which leaves out scaled frequencies."""
+    read = load_gguf_checkpoint(path)["config"] | settings
     theirs = transformers.LlamaForCausalLM(transformers.LlamaConfig(**read)).eval()
     weights = load_gguf_checkpoint(path, return_tensors=True, model_to_load=theirs)["tensors"]
     missing, unexpected = theirs.load_state_dict(weights, strict=False)
@@ -171,6 +172,83 @@ def test_logits_agree_with_hugging_face_on_the_same_file(tmp_path, kind, tied):
     tokens = torch.randint(config.vocab_size, (2, 20), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         torch.testing.assert_close(model(tokens), hugging_face(path, config)(tokens).logits, atol=2e-5, rtol=0)
+
+
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+
+
+def llama_cpp_divisors(head_dim, theta, rope):
+    """The tensor that llama.cpp writes for Llama 3: what its rule divides each frequency by."""
+    plain = theta ** -(np.arange(0, head_dim, 2) / head_dim)
+    turns = rope["original_max_position_embeddings"] * plain / (2 * np.pi)
+    smooth = (turns - rope["low_freq_factor"]) / (rope["high_freq_factor"] - rope["low_freq_factor"])
+    smooth = smooth.clip(0, 1)
+    return (1 / ((1 - smooth) / rope["factor"] + smooth)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("values", "divisors", "rope"),
+    [
+        (
+            {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0},
+            None,
+            {"rope_type": "linear", "factor": 4.0},
+        ),
+        # Without a type llama.cpp takes a factor for linear; older files have another key.
+        ({"llama.rope.scaling.factor": 2.5}, None, {"rope_type": "linear", "factor": 2.5}),
+        ({"llama.rope.scale_linear": 3.0}, None, {"rope_type": "linear", "factor": 3.0}),
+        (
+            {
+                "llama.rope.scaling.type": "yarn",
+                "llama.rope.scaling.factor": 4.0,
+                "llama.rope.scaling.original_context_length": 32,
+                "llama.rope.scaling.finetuned": True,
+            },
+            None,
+            {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32},
+        ),
+        (
+            {"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 2.0},
+            None,
+            {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": CONFIG.max_seq_len},
+        ),
+        ({}, llama_cpp_divisors(CONFIG.head_dim, CONFIG.rope_theta, LLAMA3), LLAMA3),
+    ],
+    ids=["linear", "factor alone", "old key", "yarn", "yarn without a length", "llama3"],
+)
+def test_scaled_frequencies_agree_with_hugging_face(tmp_path, values, divisors, rope):
+    # Large gains make for sharp attention, which shows where its queries and keys were turned to.
+    weights = {name: 10 * rows if "attn_norm" in name else rows for name, rows in tensors(CONFIG).items()}
+    if divisors is not None:
+        weights["rope_freqs.weight"] = divisors
+    path = write(tmp_path / "scaled.gguf", weights, metadata(CONFIG) | TOKENIZER | {"general.name": "tiny"} | values)
+    model = load_gguf(path)
+    theirs = hugging_face(path, CONFIG, rope_parameters=rope | {"rope_theta": CONFIG.rope_theta})
+    tokens = torch.randint(CONFIG.vocab_size, (2, 60), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        logits = model(tokens)
+        torch.testing.assert_close(logits, theirs(tokens).logits, atol=2e-5, rtol=0)
+        model.rope = RotaryEmbedding(CONFIG.head_dim, CONFIG.rope_theta)
+        assert (model(tokens) - logits).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"llama.rope.scaling.type": "none", "llama.rope.scaling.factor": 4.0},
+        {"llama.rope.scaling.type": "linear"},
+        {"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 1.0},
+        {"llama.rope.scaling.factor": 0.0},
+    ],
+)
+def test_metadata_that_scales_nothing_is_no_scaling(tmp_path, values):
+    assert load_gguf(write(tmp_path / "a.gguf", tensors(CONFIG), metadata(CONFIG) | values)).config == CONFIG
 
 
 def test_optional_metadata_has_the_format_s_defaults(tmp_path):
@@ -198,7 +276,14 @@ ROW = np.ones(96, np.float32)
     [
         ({"blk.1.attn_k.weight": None}, {}, "lacks 1 tensors of this Llama, such as blk.1.attn_k.weight"),
         ({"token_embd.weight": None}, {}, "such as token_embd.weight"),
-        ({"rope_freqs.weight": ROW}, {}, "no place for, such as rope_freqs.weight"),
+        ({"rope_freqs.weight": ROW}, {}, "tensor rope_freqs.weight is (96,), but the metadata asks for (8,)"),
+        ({"rope_freqs.weight": ROW[:8] - 1}, {}, "describes no Llama: short_factor and long_factor must"),
+        (
+            {"rope_freqs.weight": ROW[:8]},
+            {"llama.rope.scaling.factor": 2.0},
+            "('linear', rope_freqs.weight), which is not",
+        ),
+        ({"rope_factors_long.weight": ROW[:8]}, {}, "no place for, such as rope_factors_long.weight"),
         ({"blk.0.attn_q.bias": ROW}, {}, "no place for, such as blk.0.attn_q.bias"),
         ({"blk.1.ffn_up.weight": NOT_FINITE}, {}, "tensor blk.1.ffn_up.weight holds values that are not finite"),
         ({"blk.1.ffn_up.weight": NOT_FINITE[:-1]}, {}, "tensor blk.1.ffn_up.weight is (159, 96), but the metadata"),
@@ -206,14 +291,24 @@ ROW = np.ones(96, np.float32)
         ({}, {"llama.block_count": 1}, "has 9 tensors that this Llama has no place for, such as blk.1."),
         ({}, {"llama.block_count": 4_000_000_000}, "lacks tensors: it has 20 for 4000000000 blocks"),
         ({}, {"llama.vocab_size": 127}, "token_embd.weight is (128, 96), but the metadata asks for (127, 96)"),
-        ({}, {"llama.embedding_length": 4_000_000_000, "llama.attention.key_length": 16}, "cannot be built"),
+        ({}, {"llama.embedding_length": 4_000_000_000, "llama.attention.key_length": 16}, "asks for (128, 4000000000)"),
+        ({}, {"llama.feed_forward_length": 4_000_000_000}, "is (160, 96), but the metadata asks for (4000000000, 96)"),
         ({}, {"llama.attention.head_count_kv": 3}, "tensor blk.0.attn_k.weight is (32, 96)"),
         ({}, {"llama.attention.head_count_kv": 4}, "n_heads (6) must be a multiple of n_kv_heads (4)"),
         ({}, {"llama.attention.head_count": 0}, "n_heads (0) must be positive"),
-        ({}, {"llama.attention.head_count": "six"}, "describes no Llama"),
+        (
+            {},
+            {"llama.attention.head_count": "six"},
+            "no Llama: llama.attention.head_count ('six') must be a whole number",
+        ),
+        ({}, {"llama.block_count": 2.0}, "llama.block_count (2.0) must be a whole number"),
+        ({}, {"llama.rope.freq_base": float("inf")}, "llama.rope.freq_base (inf) must be a finite number"),
+        ({}, {"llama.attention.layer_norm_rms_epsilon": float("nan")}, "rms_epsilon (nan) must be a finite number"),
         ({}, {"llama.attention.key_length": 15, "llama.rope.dimension_count": 15}, "head_dim (15) must be even"),
         ({}, {"llama.context_length": None}, "has no metadata llama.context_length"),
-        ({}, {"llama.rope.scaling.type": "yarn"}, "changes its rotary frequencies ('yarn')"),
+        ({}, {"llama.rope.scaling.type": "longrope"}, "changes its rotary frequencies ('longrope')"),
+        ({}, {"llama.rope.scaling.attn_factor": 1.5}, "changes its rotary frequencies ('linear', attn_factor)"),
+        ({}, {"llama.rope.scaling.factor": 0.5}, "describes no Llama: factor (0.5) must be at least 1"),
         ({}, {"llama.rope.dimension_count": 8}, "rotates 8 channels of a head; here it must be all, head_dim (16)"),
     ],
 )
@@ -259,6 +354,39 @@ def test_a_file_that_was_tampered_with_is_refused(whole, old, new):
         load_gguf(whole)
 
 
+@pytest.mark.parametrize("length", [2**31, 2**40, 2**63, 2**64 - 1])
+@pytest.mark.parametrize("key", ["tokens", "token_type", "merges"])
+def test_an_array_longer_than_its_file_is_refused_at_once(whole, key, length):
+    # Numbers past the end of the file are empty to the reader of llama.cpp, which would count on for ages.
+    content, name = whole.read_bytes(), f"tokenizer.ggml.{key}".encode()
+    place = content.index(name) + len(name) + 8
+    whole.write_bytes(content[:place] + length.to_bytes(8, "little") + content[place + 8 :])
+    for load in (load_gguf, load_gguf_tokenizer):
+        with pytest.raises(ValueError, match=f"an array of {length} items does not fit the {len(content)} bytes"):
+            load(whole)
+
+
+def test_a_flipped_bit_is_refused_or_harmless(whole):
+    content, draw = whole.read_bytes(), np.random.default_rng(0)
+    shapes = [parameter.shape for parameter in load_gguf(whole).parameters()]
+    header = content.index(b"blk.1.ffn_up.weight") + 60
+    refusals, places = [], [*draw.integers(header, size=120), *draw.integers(header, len(content), size=10)]
+    for place in places:
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << draw.integers(8)
+        whole.write_bytes(damaged)
+        try:
+            load_gguf_tokenizer(whole)
+            model = load_gguf(whole)
+        except ValueError as error:
+            refusals.append(str(error))
+        else:
+            assert [parameter.shape for parameter in model.parameters()] == shapes
+            assert all(parameter.isfinite().all() for parameter in model.parameters())
+    assert all(str(whole) in refusal for refusal in refusals)
+    assert 0 < len(refusals) < len(places)
+
+
 def test_what_is_no_file_is_an_os_error(tmp_path):
     for load in (load_gguf, load_gguf_tokenizer):
         with pytest.raises(FileNotFoundError):
@@ -297,6 +425,8 @@ def test_tokenizer_merges_cuts_digits_and_keeps_control_tokens_whole(whole):
         ({"tokenizer.ggml.merges": ["Ġ t", "t zz"]}, "merges that do not fit its vocabulary"),
         ({"tokenizer.ggml.merges": ["Ġ t", "zz"]}, "merges that do not fit its vocabulary"),
         ({"tokenizer.ggml.token_type": [3, 3]}, "tokens and"),
+        ({"tokenizer.ggml.token_type": 3}, "metadata tokenizer.ggml.token_type must be a list of int"),
+        ({"tokenizer.ggml.merges": [1, 2]}, "metadata tokenizer.ggml.merges must be a list of str"),
     ],
 )
 def test_another_tokenizer_is_refused(tmp_path, change, message):
@@ -337,7 +467,7 @@ def tokenizer(path):
 
 @pytest.mark.slow
 def test_smollm2_is_what_the_preset_says(model):
-    assert model.config == smollm2_135m()
+    assert model.config == smollm2("135M")
     assert sum(parameter.numel() for parameter in model.parameters()) == 134_515_008
 
 

@@ -1,0 +1,166 @@
+"""Read a pretrained Llama from one GGUF file, the format of llama.cpp.
+
+The weights are dequantised to float32. Query and key rows stand in the file in RoPE layout "interleaved"; they
+are put back in layout "half". llama.cpp scales rotary frequencies by a rule, or by a tensor of one divisor for
+each pair, which is how it stores Llama 3.1's rule.
+
+Not done here: other architectures. Files that need them are refused.
+"""
+
+from os import PathLike
+
+import numpy as np
+import torch
+from gguf.quants import dequantize
+from torch import Tensor
+
+from llama_lessons.checkpoints.building import (
+    Value,
+    build_empty,
+    check_names,
+    check_shape,
+    describing,
+    put_weights,
+    read_value,
+)
+from llama_lessons.checkpoints.gguf_file import GGUFFile
+from llama_lessons.extrapolation import LinearScaling, LongRopeScaling, RopeScaling, YarnScaling
+from llama_lessons.llama import Llama, LlamaConfig
+from llama_lessons.rope import to_half
+
+__all__ = ["load_gguf"]
+
+# Our modules and llama.cpp's names for the same weights.
+_MODEL_NAMES = {"embedding": "token_embd", "norm": "output_norm", "head": "output"}
+_BLOCK_NAMES = {
+    "attention_norm": "attn_norm",
+    "attention.q_proj": "attn_q",
+    "attention.k_proj": "attn_k",
+    "attention.v_proj": "attn_v",
+    "attention.o_proj": "attn_output",
+    "feed_forward_norm": "ffn_norm",
+    "feed_forward.gate_proj": "ffn_gate",
+    "feed_forward.up_proj": "ffn_up",
+    "feed_forward.down_proj": "ffn_down",
+}
+_ROPE_DIVISORS = "rope_freqs.weight"
+
+
+def load_gguf(path: str | PathLike[str]) -> Llama:
+    """Build the Llama that a GGUF file describes, with its weights in float32 and layout "half".
+
+    Args:
+        path: a GGUF file of architecture "llama", in any quantisation that the gguf package reads.
+
+    Returns:
+        The model on the CPU, its config read from the file.
+
+    Raises:
+        ValueError: if the file is damaged or no GGUF file, is of another architecture, or its tensors are
+            not exactly those of the Llama that it describes. The message names the file and the tensor.
+        OSError: if the file cannot be opened.
+    """
+    file = GGUFFile(path)
+    config = _read_config(file)
+    model = build_empty(config, len(file.tensors), path)
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    check_names(file.tensors.keys() - {_ROPE_DIVISORS}, map(_gguf_name, shapes), path)
+    weights = {}
+    for name, shape in shapes.items():
+        weight = _read_weight(file, _gguf_name(name), shape)
+        if name.endswith("q_proj.weight"):
+            weight = to_half(weight, config.n_heads)
+        elif name.endswith("k_proj.weight"):
+            weight = to_half(weight, config.n_kv_heads)
+        weights[name] = weight
+    put_weights(model, weights)
+    return model
+
+
+def _read_config(file: GGUFFile) -> LlamaConfig:
+    def read(key: str, kind: type[Value], default: Value | None = None) -> Value:
+        key = f"llama.{key}"
+        return read_value(file.metadata(key, default), kind, key, file.path)
+
+    architecture = file.metadata("general.architecture")
+    if architecture != "llama":
+        raise ValueError(f"{file.path} holds architecture {architecture!r}, not 'llama'")
+    dim, n_heads, max_seq_len = (
+        read(key, int) for key in ("embedding_length", "attention.head_count", "context_length")
+    )
+    head_dim = read("attention.key_length", int, dim // max(n_heads, 1))
+    values = {
+        "vocab_size": read("vocab_size", int),
+        "dim": dim,
+        "n_layers": read("block_count", int),
+        "n_heads": n_heads,
+        "n_kv_heads": read("attention.head_count_kv", int, n_heads),
+        "head_dim": head_dim,
+        "hidden_dim": read("feed_forward_length", int),
+        "max_seq_len": max_seq_len,
+        "rope_theta": read("rope.freq_base", float, 10_000.0),
+        "rope_scaling": _read_rope_scaling(file, head_dim, max_seq_len),
+        "norm_eps": _shortest(read("attention.layer_norm_rms_epsilon", float)),
+        "tied_embeddings": "output.weight" not in file.tensors,
+    }
+    with describing(file.path):
+        config = LlamaConfig(**values)
+    if (rotated := read("rope.dimension_count", int, head_dim)) != head_dim:
+        raise ValueError(
+            f"{file.path} rotates {rotated} channels of a head; here it must be all, head_dim ({head_dim})"
+        )
+    return config
+
+
+def _read_rope_scaling(file: GGUFFile, head_dim: int, max_seq_len: int) -> RopeScaling | None:
+    # llama.cpp's defaults: without a type it is linear, without a factor nothing; an older key is still read.
+    prefix = "llama.rope.scaling."
+    found = {key.removeprefix(prefix): file.metadata(key) for key in file.keys(prefix)}
+    found.pop("finetuned", None)  # says how the weights came about
+    kind = found.pop("type", "linear")
+    factor = found.pop("factor", file.metadata("llama.rope.scale_linear", 1.0))
+    factor = 1.0 if kind == "none" else _shortest(read_value(factor, float, f"{prefix}factor", file.path)) or 1.0
+    original_max_seq_len = found.pop("original_context_length", max_seq_len)
+    divides = _ROPE_DIVISORS in file.tensors
+    if kind not in ("none", "linear", "yarn") or found or (divides and factor != 1):
+        described = ", ".join([repr(kind), *sorted(found), *[_ROPE_DIVISORS] * divides])
+        raise ValueError(f"{file.path} changes its rotary frequencies ({described}), which is not read here")
+    if divides:
+        divisors = tuple(_read_weight(file, _ROPE_DIVISORS, (head_dim // 2,)).tolist())
+    elif factor == 1:
+        return None
+    with describing(file.path):
+        if divides:
+            return LongRopeScaling(
+                factor=1.0, original_max_seq_len=max_seq_len, short_factor=divisors, long_factor=divisors
+            )
+        if kind == "yarn":
+            return YarnScaling(factor=factor, original_max_seq_len=original_max_seq_len)
+        return LinearScaling(factor=factor)
+
+
+def _shortest(value: float) -> float:
+    # The file holds a float32: 1e-5 comes back as 9.999999747378752e-06.
+    return float(str(np.float32(value)))
+
+
+def _gguf_name(name: str) -> str:
+    module = name.removesuffix(".weight")
+    if not module.startswith("blocks."):
+        return f"{_MODEL_NAMES[module]}.weight"
+    _, index, part = module.split(".", 2)
+    return f"blk.{index}.{_BLOCK_NAMES[part]}.weight"
+
+
+def _read_weight(file: GGUFFile, name: str, shape: tuple[int, ...]) -> Tensor:
+    tensor = file.tensors[name]
+    # llama.cpp lists the fastest axis first.
+    check_shape(name, tensor.shape.tolist()[::-1], shape, file.path, "the metadata")
+    try:
+        values = dequantize(tensor.data, tensor.tensor_type)
+    except NotImplementedError as error:
+        raise ValueError(f"{file.path}: tensor {name} is quantised as {tensor.tensor_type.name}: {error}") from error
+    if not np.isfinite(values.sum()):  # a sum keeps nan and inf, and is cheaper than to look at each value
+        raise ValueError(f"{file.path}: tensor {name} holds values that are not finite")
+    # A copy where the file was in float32 already: the mapped file is read-only.
+    return torch.from_numpy(np.array(values, dtype=np.float32, copy=not values.flags.writeable))
