@@ -7,6 +7,7 @@ Not done here: pickles (*.bin), since to read one is to run what it holds; token
 """
 
 import json
+import math
 from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from pathlib import Path, PureWindowsPath
@@ -83,12 +84,19 @@ def _check_folder(folder: Path) -> None:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        stored = json.loads(path.read_bytes())
+        stored = json.loads(path.read_bytes(), parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged or no JSON file ({error}): get it again") from error
     if not isinstance(stored, dict):
         raise ValueError(f"{path} must hold an object of keys and values, not {type(stored).__name__}")
     return stored
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no finite number")
+    return number
 
 
 def _find_weights(folder: Path) -> tuple[Path, list[Path]]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from llama_lessons.checkpoints.building import build_empty, check_names, check_shape
 from llama_lessons.checkpoints.hugging_face_format import CONFIG, DTYPES, INDEX, WEIGHTS, tensor_name, write_config
-from llama_lessons.llama import Decoder
+from llama_lessons.llama import Decoder, Llama
 
 __all__ = ["save_hugging_face"]
 
@@ -88,7 +88,7 @@ def _divide(weights: dict[str, Tensor], max_bytes: int) -> list[dict[str, Tensor
 
 
 def _check_plain(model: Decoder) -> None:
-    if not isinstance(model, Decoder):
+    if type(model) not in (Decoder, Llama):
         raise ValueError(f"model must be a Llama, not {type(model).__name__}")
     name = "the model"
     plain = build_empty(model.config, len(list(model.parameters())), name)
