@@ -16,7 +16,8 @@ angles. The kinds differ in which pairs pay for it:
 Everywhere here, `frequencies` are radians a position, shape (head_dim // 2,), fastest pair first, as
 `rope_frequencies` makes them; what comes back is like them in shape and dtype.
 
-Not done here: training on longer text, which position interpolation, YaRN, Llama 3 and LongRoPE are followed by.
+Not done here: the settings of a model, which `rope_scaling` reads and applies; and training on longer text, which
+position interpolation, YaRN, Llama 3 and LongRoPE are followed by.
 
 Sources: Press et al. 2022, "Train Short, Test Long"; Chen et al. 2023, "Extending Context Window of Large Language
 Models via Positional Interpolation"; Peng et al. 2023, "YaRN", also for bloc97's NTK-aware and emozilla's dynamic
@@ -24,24 +25,13 @@ scaling; Meta's code of Llama 3.1; Ding et al. 2024, "LongRoPE".
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
-from typing import Any, ClassVar
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from llama_lessons.rope import Layout, RotaryEmbedding, rope_tables
-
 __all__ = [
     "AlibiBias",
-    "DynamicNTKScaling",
-    "LinearScaling",
-    "Llama3Scaling",
-    "LongRopeScaling",
-    "RopeScaling",
-    "ScaledRotaryEmbedding",
-    "YarnScaling",
     "alibi_bias",
     "alibi_slopes",
     "dynamic_ntk_frequencies",
@@ -51,8 +41,6 @@ __all__ = [
     "longrope_frequencies",
     "ntk_frequencies",
     "ntk_theta",
-    "read_rope_scaling",
-    "rope_parameters",
     "yarn_attention_factor",
     "yarn_frequencies",
     "yarn_ramp",
@@ -257,243 +245,3 @@ def longrope_attention_factor(factor: float, original_max_seq_len: int) -> float
     sqrt(ln(factor * original_max_seq_len) / ln(original_max_seq_len))
     """
     return math.sqrt(1 + math.log(factor) / math.log(original_max_seq_len))
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Scaling:
-    kind: ClassVar[str]  # rope_type in a Hugging Face config
-    depends_on_length: ClassVar[bool] = False  # whether frequencies() reads its seq_len
-
-    factor: float
-
-    def __post_init__(self) -> None:
-        if not self.factor >= 1:
-            raise ValueError(f"factor ({self.factor}) must be at least 1")
-
-    def frequencies(self, frequencies: Tensor, seq_len: int) -> Tensor:
-        """Take the model's own frequencies; return those for a text of seq_len tokens."""
-        raise NotImplementedError
-
-    @property
-    def attention_factor(self) -> float:
-        """What the turned queries and the turned keys are multiplied by."""
-        return 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class _ScalingFromLength(_Scaling):
-    original_max_seq_len: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.original_max_seq_len < 2:
-            raise ValueError(f"original_max_seq_len ({self.original_max_seq_len}) must be at least 2")
-
-
-def _check_rising(**ends: float) -> None:
-    (low_name, low), (high_name, high) = ends.items()
-    if not 0 < low < high:
-        raise ValueError(f"{low_name} ({low}) must be positive and less than {high_name} ({high})")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LinearScaling(_Scaling):
-    """The settings of `linear_frequencies`."""
-
-    kind: ClassVar[str] = "linear"
-
-    def frequencies(self, frequencies: Tensor, seq_len: int) -> Tensor:
-        return linear_frequencies(frequencies, self.factor)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DynamicNTKScaling(_ScalingFromLength):
-    """The settings of `dynamic_ntk_frequencies`.
-
-    A cached key keeps the angle of the length at which it came, so a text read token by token is turned otherwise
-    than the same text read at once.
-    """
-
-    kind: ClassVar[str] = "dynamic"
-    depends_on_length: ClassVar[bool] = True
-
-    def frequencies(self, frequencies: Tensor, seq_len: int) -> Tensor:
-        return dynamic_ntk_frequencies(frequencies, self.factor, seq_len, self.original_max_seq_len)
-
-
-@dataclass(frozen=True, kw_only=True)
-class YarnScaling(_ScalingFromLength):
-    """The settings of `yarn_frequencies` and `yarn_attention_factor`; fixed_attention_factor overrides the latter."""
-
-    kind: ClassVar[str] = "yarn"
-
-    beta_fast: float = 32
-    beta_slow: float = 1
-    truncate: bool = True
-    mscale: float | None = None
-    mscale_all_dim: float | None = None
-    fixed_attention_factor: float | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_rising(beta_slow=self.beta_slow, beta_fast=self.beta_fast)
-
-    def frequencies(self, frequencies: Tensor, seq_len: int) -> Tensor:
-        ramp = self.original_max_seq_len, self.beta_fast, self.beta_slow, self.truncate
-        return yarn_frequencies(frequencies, self.factor, *ramp)
-
-    @property
-    def attention_factor(self) -> float:
-        if self.fixed_attention_factor is not None:
-            return self.fixed_attention_factor
-        return yarn_attention_factor(self.factor, self.mscale, self.mscale_all_dim)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Llama3Scaling(_ScalingFromLength):
-    """The settings of `llama3_frequencies`."""
-
-    kind: ClassVar[str] = "llama3"
-
-    low_freq_factor: float
-    high_freq_factor: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_rising(low_freq_factor=self.low_freq_factor, high_freq_factor=self.high_freq_factor)
-
-    def frequencies(self, frequencies: Tensor, seq_len: int) -> Tensor:
-        bounds = self.low_freq_factor, self.high_freq_factor, self.original_max_seq_len
-        return llama3_frequencies(frequencies, self.factor, *bounds)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LongRopeScaling(_ScalingFromLength):
-    """`longrope_frequencies` with short_factor up to original_max_seq_len tokens, with long_factor beyond.
-
-    factor serves `longrope_attention_factor` alone, and fixed_attention_factor overrides that. Published factors of
-    single pairs go a little below 1, so they only have to be positive.
-    """
-
-    kind: ClassVar[str] = "longrope"
-    depends_on_length: ClassVar[bool] = True
-
-    short_factor: tuple[float, ...]
-    long_factor: tuple[float, ...]
-    fixed_attention_factor: float | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        short, long = len(self.short_factor), len(self.long_factor)
-        if short != long:
-            raise ValueError(f"short_factor ({short} numbers) must be as long as long_factor ({long} numbers)")
-        if any(factor <= 0 for factor in self.short_factor + self.long_factor):
-            raise ValueError("short_factor and long_factor must hold positive numbers")
-
-    def frequencies(self, frequencies: Tensor, seq_len: int) -> Tensor:
-        factors = self.long_factor if seq_len > self.original_max_seq_len else self.short_factor
-        return longrope_frequencies(frequencies, factors)
-
-    @property
-    def attention_factor(self) -> float:
-        if self.fixed_attention_factor is not None:
-            return self.fixed_attention_factor
-        return longrope_attention_factor(self.factor, self.original_max_seq_len)
-
-
-RopeScaling = LinearScaling | DynamicNTKScaling | YarnScaling | Llama3Scaling | LongRopeScaling
-_KINDS = {kind.kind: kind for kind in (LinearScaling, DynamicNTKScaling, YarnScaling, Llama3Scaling, LongRopeScaling)}
-_KEYS = {"original_max_seq_len": "original_max_position_embeddings", "fixed_attention_factor": "attention_factor"}
-
-
-def _fields_by_key(kind: type[RopeScaling]) -> dict[str, str]:
-    names = [field.name for field in fields(kind)]
-    if kind is DynamicNTKScaling:
-        names.remove("original_max_seq_len")  # the config's max_position_embeddings says it
-    return {_KEYS.get(name, name): name for name in names}
-
-
-def read_rope_scaling(parameters: Mapping[str, Any] | None, max_seq_len: int) -> RopeScaling | None:
-    """Read rope_scaling, or rope_parameters as newer files call it, of a Hugging Face config.
-
-    Args:
-        parameters: its keys and values, or None. A key that holds None counts as absent, and rope_theta is passed
-            over, since it is no part of the scaling.
-        max_seq_len: the config's max_position_embeddings. It stands in for original_max_position_embeddings, except
-            with Llama 3; and where YaRN or LongRoPE give no factor, that is the ratio of the two.
-
-    Returns:
-        The scaling, or None for plain RoPE.
-
-    Raises:
-        ValueError: if the kind is unknown, keys are missing or unknown, or a value is out of range.
-    """
-    found = {key: value for key, value in (parameters or {}).items() if value is not None}
-    rope_type = found.pop("rope_type", found.pop("type", "default"))
-    found.pop("rope_theta", None)
-    part = found.pop("partial_rotary_factor", 1)
-    if part != 1:
-        raise ValueError(f"partial_rotary_factor ({part}) must be 1: Llama turns whole heads")
-    if rope_type not in ("default", *_KINDS):
-        raise ValueError(f"rope_type ({rope_type!r}) must be one of default, {', '.join(_KINDS)}")
-    names = {} if rope_type == "default" else _fields_by_key(_KINDS[rope_type])
-    if unknown := sorted(found.keys() - names.keys()):
-        raise ValueError(f"rope_type {rope_type!r} has no {', '.join(unknown)}; it has {', '.join(names) or 'no keys'}")
-    values = {names[key]: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
-    return None if rope_type == "default" else _fill_in(_KINDS[rope_type], values, max_seq_len)
-
-
-def _fill_in(kind: type[RopeScaling], values: dict[str, Any], max_seq_len: int) -> RopeScaling:
-    if kind in (YarnScaling, LongRopeScaling) and "original_max_seq_len" in values:
-        values.setdefault("factor", max_seq_len / values["original_max_seq_len"])
-    if kind is not Llama3Scaling and kind is not LinearScaling:
-        values.setdefault("original_max_seq_len", max_seq_len)
-    needed = [field.name for field in fields(kind) if field.default is MISSING and field.name not in values]
-    if needed:
-        raise ValueError(f"rope_type {kind.kind!r} needs {', '.join(_KEYS.get(name, name) for name in needed)}")
-    return kind(**values)
-
-
-def rope_parameters(scaling: RopeScaling) -> dict[str, Any]:
-    """The inverse of `read_rope_scaling`: what a Hugging Face config says about scaling, without rope_theta.
-
-    For the dynamic kind, that config's max_position_embeddings has to be original_max_seq_len.
-    """
-    values = {key: getattr(scaling, name) for key, name in _fields_by_key(type(scaling)).items()}
-    values = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
-    return {"rope_type": scaling.kind, **{key: value for key, value in values.items() if value is not None}}
-
-
-class ScaledRotaryEmbedding(RotaryEmbedding):
-    """A `RotaryEmbedding` with scaled frequencies, which also multiplies what it turns by attention_factor.
-
-    Queries and keys both carry that factor, so scores carry its square: a softmax of temperature
-    1 / attention_factor ** 2 (YaRN, section 3.4). It costs nothing in attention, since the tables hold it.
-
-    Args:
-        head_dim: channels of one head, even.
-        theta: base of the frequencies before scaling.
-        scaling: one of the kinds above.
-        layout: the layout that the model's query and key weights are in.
-
-    Raises:
-        ValueError: if LongRoPE's factors are not head_dim // 2, or head_dim is odd.
-    """
-
-    def __init__(self, head_dim: int, theta: float, scaling: RopeScaling, layout: Layout = "half") -> None:
-        super().__init__(head_dim, theta, layout)
-        self.scaling = scaling
-        self.unscaled_frequencies = self.frequencies
-        self.frequencies = scaling.frequencies(self.unscaled_frequencies, seq_len=1)
-
-    def forward(self, positions: Tensor) -> Callable[[Tensor], Tensor]:
-        """Take positions, (seq_len,) or (batch, seq_len); return the function x -> x turned there.
-
-        The kinds that depend on the length count it up to the largest of these positions.
-        """
-        frequencies = self.frequencies
-        if self.scaling.depends_on_length:
-            frequencies = self.scaling.frequencies(self.unscaled_frequencies, positions.max().item() + 1)
-        cos, sin = rope_tables(positions, frequencies)
-        factor = self.scaling.attention_factor
-        return self._rotate_by(cos * factor, sin * factor)

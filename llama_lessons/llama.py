@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from llama_lessons.attention import GroupedQueryAttention, KVCache, causal_mask
-from llama_lessons.extrapolation import RopeScaling, ScaledRotaryEmbedding
 from llama_lessons.feed_forward import GeluMLP, SwiGLU
 from llama_lessons.initialization import llama_init_, xavier_init_
 from llama_lessons.norms import LayerNorm, RMSNorm
 from llama_lessons.positions import LearnedPositionalEmbedding
 from llama_lessons.rope import RotaryEmbedding
+from llama_lessons.rope_scaling import RopeScaling, ScaledRotaryEmbedding
 
 __all__ = ["ARTICLE_PARTS", "Block", "Decoder", "Llama", "LlamaConfig", "NoPositions", "Parts", "PostNormBlock"]
 

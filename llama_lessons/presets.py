@@ -8,9 +8,9 @@ Models", table 3; Allal et al. 2025, "SmolLM2: When Smol Goes Big".
 from dataclasses import replace
 from typing import TypeVar
 
-from llama_lessons.extrapolation import Llama3Scaling
 from llama_lessons.feed_forward import swiglu_hidden_dim
 from llama_lessons.llama import LlamaConfig
+from llama_lessons.rope_scaling import Llama3Scaling
 
 __all__ = ["llama1", "llama2", "llama3", "llama3_1", "llama3_2", "smollm2"]
 

@@ -17,17 +17,11 @@ from torch import nn
 from llama_lessons.checkpoints import hugging_face_save as saving
 from llama_lessons.checkpoints import load_hugging_face, save_hugging_face
 from llama_lessons.checkpoints.hugging_face_format import read_config, tensor_name, write_config
-from llama_lessons.extrapolation import (
-    AlibiBias,
-    DynamicNTKScaling,
-    LinearScaling,
-    Llama3Scaling,
-    LongRopeScaling,
-    YarnScaling,
-)
+from llama_lessons.extrapolation import AlibiBias
 from llama_lessons.llama import ARTICLE_PARTS, Decoder, Llama, LlamaConfig, NoPositions, Parts
 from llama_lessons.norms import LayerNorm
 from llama_lessons.rope import RotaryEmbedding
+from llama_lessons.rope_scaling import DynamicNTKScaling, LinearScaling, Llama3Scaling, LongRopeScaling, YarnScaling
 
 CONFIG = LlamaConfig(
     vocab_size=97, dim=36, n_layers=2, n_heads=6, n_kv_heads=2, head_dim=8, hidden_dim=56, max_seq_len=64

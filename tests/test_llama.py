@@ -8,15 +8,7 @@ import torch
 import transformers
 
 from llama_lessons.attention import kv_cache_bytes
-from llama_lessons.extrapolation import (
-    AlibiBias,
-    DynamicNTKScaling,
-    LinearScaling,
-    Llama3Scaling,
-    LongRopeScaling,
-    YarnScaling,
-    rope_parameters,
-)
+from llama_lessons.extrapolation import AlibiBias
 from llama_lessons.feed_forward import GeluMLP
 from llama_lessons.initialization import parameter_roles
 from llama_lessons.llama import (
@@ -32,6 +24,14 @@ from llama_lessons.llama import (
 from llama_lessons.norms import LayerNorm, RMSNorm
 from llama_lessons.positions import SinusoidalPositionalEncoding
 from llama_lessons.rope import RotaryEmbedding, to_interleaved
+from llama_lessons.rope_scaling import (
+    DynamicNTKScaling,
+    LinearScaling,
+    Llama3Scaling,
+    LongRopeScaling,
+    YarnScaling,
+    rope_parameters,
+)
 
 TINY = LlamaConfig(
     vocab_size=97, dim=36, n_layers=3, n_heads=6, n_kv_heads=2, head_dim=8, hidden_dim=56, max_seq_len=64

@@ -24,9 +24,9 @@ from llama_lessons.checkpoints.building import (
     read_value,
 )
 from llama_lessons.checkpoints.gguf_file import GGUFFile
-from llama_lessons.extrapolation import LinearScaling, LongRopeScaling, RopeScaling, YarnScaling
 from llama_lessons.llama import Llama, LlamaConfig
 from llama_lessons.rope import to_half
+from llama_lessons.rope_scaling import LinearScaling, LongRopeScaling, RopeScaling, YarnScaling
 
 __all__ = ["load_gguf"]
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from llama_lessons.checkpoints.building import describing, read_value
-from llama_lessons.extrapolation import RopeScaling, read_rope_scaling, rope_parameters
 from llama_lessons.llama import LlamaConfig
+from llama_lessons.rope_scaling import RopeScaling, read_rope_scaling, rope_parameters
 
 __all__ = ["CONFIG", "DTYPES", "INDEX", "WEIGHTS", "read_config", "tensor_name", "write_config"]
 
