@@ -43,8 +43,9 @@ notebooks: .venv/.tests-installed ## for authors: write exercises/ anew, execute
 grader-report: .venv/.tests-installed ## for authors: which mistakes the grader names, which mutants survive
 	$(RUN) -m tools.grader_report
 
-bench: .venv/.tests-installed ## for authors: the speed figures, beside those of peers
-	@for script in benchmarks/*.py; do echo "$$script"; $(RUN) "$$script" || exit 1; done
+bench: .venv/.tests-installed ## for authors: the speed figures, beside those of peers; they go into the README too
+	$(RUN) -m benchmarks
+	$(RUN) -m benchmarks.grader
 
 clean: ## remove .venv and all that was made on the way
 	rm -rf .venv build test-results *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -1,6 +1,6 @@
 """Time of a verdict: what a learner waits after running `check`.
 
-    python benchmarks/grader.py [--json FILE]
+    python -m benchmarks.grader [--json FILE]
 
 For each exercise the right answer, and the misconception that takes longest: a wrong answer is also compared with
 every misconception. The first verdict of a process, which warms torch up, is listed apart.

@@ -1,0 +1,88 @@
+"""Tokens a second in generation, batch 1, float32, greedy, beside transformers' generate; and the cache's bytes."""
+
+import torch
+
+from benchmarks.peers import hugging_face
+from benchmarks.side_by_side import Row, median_seconds, weight_bytes_per_second
+from llama_lessons.attention import kv_cache_bytes
+from llama_lessons.checkpoints import load_gguf, load_gguf_tokenizer
+from llama_lessons.feed_forward import swiglu_hidden_dim
+from llama_lessons.generation import generate
+from llama_lessons.lab.materials import fetch
+from llama_lessons.llama import Llama, LlamaConfig
+
+__all__ = ["rows"]
+
+CONFIG = LlamaConfig(
+    vocab_size=4096,
+    dim=512,
+    n_layers=8,
+    n_heads=8,
+    n_kv_heads=2,
+    head_dim=64,
+    hidden_dim=swiglu_hidden_dim(512),
+    max_seq_len=2048,
+)
+PROMPT = "Once upon a time, in a house by the sea, there lived a llama who"
+
+
+def rows() -> list[Row]:
+    """Measure both models."""
+    torch.manual_seed(0)
+    small, prompt = Llama(CONFIG).eval(), torch.randint(CONFIG.vocab_size, (16,)).tolist()
+    path = fetch("smollm2")
+    real, words = load_gguf(path).eval(), load_gguf_tokenizer(path).encode(PROMPT).ids
+    return [
+        _row("decoding: 8 layers, dim 512, 8/2 heads", small, prompt, max_new_tokens=256, rounds=5),
+        _row("decoding: SmolLM2-135M", real, words, max_new_tokens=64, rounds=5),
+        _cache(small),
+    ]
+
+
+def _row(what: str, model: Llama, prompt: list[int], max_new_tokens: int, rounds: int) -> Row:
+    theirs = hugging_face(model)
+    theirs.generation_config.eos_token_id = None  # as many tokens as ours
+    tokens = torch.tensor([prompt])
+    with torch.inference_mode():
+        expected = theirs.generate(tokens, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=0)
+        assert generate(model, [prompt], max_new_tokens) == expected[:, len(prompt) :].tolist(), "other tokens"
+        seconds = median_seconds(
+            {
+                "ours": lambda: generate(model, [prompt], max_new_tokens),
+                "transformers": lambda: theirs.generate(
+                    tokens, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=0
+                ),
+            },
+            rounds,
+            warm_up=1,
+        )
+    ours, peers = (max_new_tokens / seconds[name] for name in ("ours", "transformers"))
+    # The embedding is looked up, one row a token; tied or not, the head is multiplied in full.
+    matrices = [tuple(module.weight.shape) for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    weight_bytes = sum(rows * columns * 4 for rows, columns in matrices)
+    fastest = weight_bytes_per_second(matrices) / weight_bytes
+    return Row(
+        what=what,
+        unit="tokens/s",
+        ours=ours,
+        peer="transformers' generate",
+        theirs=peers,
+        better=ours / peers,
+        share_of_limit=ours / fastest,
+    )
+
+
+def _cache(model: Llama) -> Row:
+    config, seq_len = model.config, 1024
+    taken = sum(layer.nbytes for layer in model.new_cache(1, seq_len))
+    sizes = {"n_layers": config.n_layers, "head_dim": config.head_dim, "seq_len": seq_len}
+    assert taken == kv_cache_bytes(n_kv_heads=config.n_kv_heads, **sizes)
+    without_grouping = kv_cache_bytes(n_kv_heads=config.n_heads, **sizes)
+    return Row(
+        what=f"cache of {seq_len} tokens: 8 layers, dim 512, 8/2 heads",
+        unit="MB",
+        ours=taken / 1e6,
+        peer="8/8 heads",
+        theirs=without_grouping / 1e6,
+        better=without_grouping / taken,
+    )

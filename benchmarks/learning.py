@@ -1,0 +1,85 @@
+"""Validation loss on Shakespeare's characters: Llama beside a GPT-2 made of our own parts, over three seeds.
+
+nanoGPT's published setting for a CPU: 4 layers, 4 heads, dim 128, 64 characters, batch 12, 2000 steps. Both models
+have the same number of layers, heads and channels and nearly as many parameters. The GPT-2 is trained twice: for
+the same number of steps, and for as many as it can do in Llama's time.
+"""
+
+import dataclasses
+import statistics
+from functools import partial
+
+import torch
+
+from benchmarks.side_by_side import Row
+from llama_lessons.data import CharTokenizer, split
+from llama_lessons.feed_forward import swiglu_hidden_dim
+from llama_lessons.initialization import gpt2_init_
+from llama_lessons.lab.materials import fetch
+from llama_lessons.llama import ARTICLE_PARTS, Decoder, LlamaConfig, Parts
+from llama_lessons.training import TrainSettings, train
+
+__all__ = ["rows"]
+
+SEEDS = (0, 1, 2)
+GPT2_PARTS = dataclasses.replace(ARTICLE_PARTS, initialize=gpt2_init_)
+SETTINGS = TrainSettings(
+    total_steps=2000,
+    batch_size=12,
+    seq_len=64,
+    peak_lr=1e-3,
+    lowest_lr=1e-4,
+    warmup_steps=100,
+    weight_decay=0.1,
+    betas=(0.9, 0.99),
+    max_grad_norm=1.0,
+    eval_every=2000,
+    eval_batches=100,
+)
+
+
+def rows() -> list[Row]:
+    """Train nine times."""
+    text = fetch("shakespeare").read_text(encoding="utf-8")
+    tokenizer = CharTokenizer(text)
+    data, validation = (tokenizer.encode(part) for part in split(text))
+    llama_config = LlamaConfig(
+        vocab_size=tokenizer.vocab_size,
+        dim=128,
+        n_layers=4,
+        n_heads=4,
+        n_kv_heads=4,
+        head_dim=32,
+        hidden_dim=swiglu_hidden_dim(128, multiple_of=8),
+        max_seq_len=SETTINGS.seq_len,
+    )
+    gpt2_config = dataclasses.replace(llama_config, hidden_dim=4 * llama_config.dim)
+    losses: dict[str, list[float]] = {"llama": [], "gpt2": [], "gpt2 in llama's time": []}
+    for seed in SEEDS:
+        learn = partial(_learn, data=data, validation=validation, seed=seed)
+        llama, llama_seconds = learn(llama_config, Parts(), SETTINGS.total_steps)
+        gpt2, gpt2_seconds = learn(gpt2_config, GPT2_PARTS, SETTINGS.total_steps)
+        in_its_time, _ = learn(gpt2_config, GPT2_PARTS, round(SETTINGS.total_steps * llama_seconds / gpt2_seconds))
+        for name, loss in zip(losses, (llama, gpt2, in_its_time), strict=True):
+            losses[name].append(loss)
+    return [
+        Row(
+            what=f"learning: Shakespeare's characters, 4 layers, dim 128, mean of {len(SEEDS)} seeds",
+            unit=f"nats (±{statistics.stdev(losses['llama']):.3f})",
+            ours=statistics.mean(losses["llama"]),
+            peer=f"GPT-2 of our parts, {what} (±{statistics.stdev(losses[peer]):.3f})",
+            theirs=statistics.mean(losses[peer]),
+            better=statistics.mean(losses[peer]) / statistics.mean(losses["llama"]),
+        )
+        for peer, what in [("gpt2", "same steps"), ("gpt2 in llama's time", "same time")]
+    ]
+
+
+def _learn(
+    config: LlamaConfig, parts: Parts, total_steps: int, data: torch.Tensor, validation: torch.Tensor, seed: int
+) -> tuple[float, float]:
+    torch.manual_seed(seed)
+    model = Decoder(config, parts)
+    settings = dataclasses.replace(SETTINGS, total_steps=total_steps, eval_every=total_steps, seed=seed)
+    history = train(model, data, settings, validation=validation)
+    return history.validation_losses[total_steps], history.seconds
