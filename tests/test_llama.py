@@ -5,7 +5,6 @@ import re
 
 import pytest
 import torch
-import transformers
 
 from llama_lessons.attention import kv_cache_bytes
 from llama_lessons.extrapolation import AlibiBias
@@ -30,49 +29,12 @@ from llama_lessons.rope_scaling import (
     Llama3Scaling,
     LongRopeScaling,
     YarnScaling,
-    rope_parameters,
 )
+from tests.hugging_face import hugging_face, hugging_face_name
 
 TINY = LlamaConfig(
     vocab_size=97, dim=36, n_layers=3, n_heads=6, n_kv_heads=2, head_dim=8, hidden_dim=56, max_seq_len=64
 )
-NAMES = {
-    "embedding": "model.embed_tokens",
-    "norm": "model.norm",
-    "head": "lm_head",
-    "attention_norm": "input_layernorm",
-    "feed_forward_norm": "post_attention_layernorm",
-    "attention": "self_attn",
-    "feed_forward": "mlp",
-    "blocks": "model.layers",
-}
-
-
-def hugging_face(model):
-    """Hugging Face's Llama with the same sizes and weights."""
-    config = model.config
-    scaling = {"rope_type": "default"} if config.rope_scaling is None else rope_parameters(config.rope_scaling)
-    theirs = transformers.LlamaForCausalLM(
-        transformers.LlamaConfig(
-            vocab_size=config.vocab_size,
-            hidden_size=config.dim,
-            num_hidden_layers=config.n_layers,
-            num_attention_heads=config.n_heads,
-            num_key_value_heads=config.n_kv_heads,
-            head_dim=config.head_dim,
-            intermediate_size=config.hidden_dim,
-            max_position_embeddings=config.max_seq_len,
-            rope_parameters=scaling | {"rope_theta": config.rope_theta},
-            rms_norm_eps=config.norm_eps,
-            tie_word_embeddings=config.tied_embeddings,
-            pad_token_id=0,
-            eos_token_id=None,
-        )
-    ).eval()
-    theirs.load_state_dict(
-        {".".join(NAMES.get(part, part) for part in name.split(".")): w for name, w in model.state_dict().items()}
-    )
-    return theirs
 
 
 def shaken(model):
@@ -193,7 +155,7 @@ def test_gradients_agree_with_hugging_face(change):
     theirs(x).logits.square().mean().backward()
     their_gradients = {name: parameter.grad for name, parameter in theirs.named_parameters()}
     for name, parameter in model.named_parameters():
-        expected = their_gradients[".".join(NAMES.get(part, part) for part in name.split("."))]
+        expected = their_gradients[hugging_face_name(name)]
         torch.testing.assert_close(parameter.grad, expected, atol=1e-6, rtol=1e-4)
 
 
