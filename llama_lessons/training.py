@@ -243,7 +243,7 @@ def train(
     if validation is not None:
         n_windows = settings.eval_batches * settings.batch_size
         windows = spread_windows(validation, n_windows, settings.seq_len + 1).to(device)
-    # Fused: one call for all parameters, which takes a fifth of the time of a loop over them on the CPU too.
+    # Fused is one call for all parameters: several times as fast as a loop over them, on the CPU too.
     fused = True if device.type in ("cpu", "cuda") else None
     optimizer = AdamW(parameter_groups(model, settings.weight_decay), betas=settings.betas, fused=fused)
     history, path = History(), None

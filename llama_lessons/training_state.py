@@ -1,7 +1,7 @@
 """The state of a training run in one file, complete enough that the run goes on bit for bit.
 
 The file holds the weights, what AdamW remembers of each, torch's random number generators and the history so far.
-It is written beside its place and moved there in one go: whatever happens meanwhile, the place holds a
+It is written beside its place and moved there in one go: wherever the process ends, the place holds a
 whole file, the old one or the new one. With it goes a fingerprint, everything that must be the same for the
 rest of the run to mean anything; a run with another one is refused, and the difference named.
 
@@ -37,8 +37,8 @@ class History:
         grad_norms: norm of all gradients in each step, before clipping.
         learning_rates: of each step.
         validation_losses: validation loss by the number of steps done when it was taken; 0 is before the first.
-        seconds: wall time in training, all its parts together if it was interrupted.
-        interrupted: whether Ctrl-C ended it before its last step.
+        seconds: wall time of the run, validation included, and of all its parts if it was interrupted.
+        interrupted: whether Ctrl-C ended it before it was done.
     """
 
     losses: list[float] = field(default_factory=list)
@@ -155,7 +155,7 @@ def load_run(path: Path, *, model: nn.Module, optimizer: Optimizer, fingerprint:
     try:
         with safe_open(path, framework="pt") as file:
             run = json.loads((file.metadata() or {})["run"])
-            # Clones, since a file that is still mapped cannot be replaced on every system.
+            # Clones: what is read is the mapped file itself, which others may change, and Windows would not replace.
             tensors = {name: file.get_tensor(name).clone() for name in list(file.keys())}
     except (SafetensorError, KeyError) as error:
         raise ValueError(

@@ -310,6 +310,13 @@ def test_validation_is_taken_at_both_ends_and_changes_nothing():
     assert all(map(torch.equal, model.state_dict().values(), unwatched.state_dict().values()))
 
 
+def test_a_model_is_trained_in_training_mode():
+    model, modes = small_model().eval(), []
+    model.register_forward_pre_hook(lambda *_: modes.append(model.training))
+    train(model, small_data(), replace(SETTINGS, eval_batches=1), validation=small_data(), progress=False)
+    assert modes == [False, *[True] * 5, False]
+
+
 def test_frozen_weights_stay():
     model = small_model()
     model.embedding.requires_grad_(False)
@@ -388,7 +395,12 @@ def test_mean_loss_counts_each_window_once():
     model, windows = small_model(), small_data(90).view(10, 9)
     expected = next_token_loss(model(windows), windows).item()
     for batch_size in (1, 3, 10, 99):
+        read = []
+        hook = model.register_forward_pre_hook(lambda module, inputs, read=read: read.append(len(inputs[0])))
         assert mean_loss(model, windows, batch_size=batch_size) == pytest.approx(expected, rel=1e-6)
+        hook.remove()
+        assert sum(read) == 10
+        assert max(read) == min(batch_size, 10)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -434,12 +446,16 @@ def test_ctrl_c_waits_for_the_update_in_progress(monkeypatch, tmp_path):
             sum(range(1000))  # time for a handler to run
         step(optimizer)
 
-    before = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(torch.optim.AdamW, "step", step_with_ctrl_c)
-    interrupted = train(small_model(), small_data(), SETTINGS, folder=tmp_path, progress=False)
+    # Tests run in the background inherit that Ctrl-C is ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        interrupted = train(small_model(), small_data(), SETTINGS, folder=tmp_path, progress=False)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert interrupted.interrupted
     assert len(interrupted.losses) == 3
-    assert signal.getsignal(signal.SIGINT) is before
     model, whole = small_model(), small_model()
     train(model, small_data(), SETTINGS, folder=tmp_path, progress=False)
     train(whole, small_data(), SETTINGS, progress=False)

@@ -15,7 +15,8 @@ from torch import nn
 from llama_lessons import training_state
 from llama_lessons.llama import ARTICLE_PARTS, Decoder, LlamaConfig, Parts
 from llama_lessons.norms import LayerNorm
-from llama_lessons.training import CHECKPOINT, TrainSettings, train
+from llama_lessons.training import CHECKPOINT, PLAIN, TrainSettings, parameter_groups, train
+from llama_lessons.training_state import fingerprint, load_run
 
 CONFIG = LlamaConfig(
     vocab_size=11, dim=16, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=4, hidden_dim=24, max_seq_len=16
@@ -177,7 +178,23 @@ def test_an_interrupt_while_saving_ends_the_run_and_keeps_it(tmp_path, whole, mo
     assert_same_run(tmp_path, model, run(model, tmp_path), *whole)
 
 
-def test_a_finished_run_is_only_read(tmp_path, whole):
+def test_the_bar_goes_on_too(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(PLAIN, "")
+    model, calls = new_model(), []
+    model.register_forward_pre_hook(lambda *_: calls.append(None) if len(calls) < 9 else interrupt())
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    assert len(run(model, tmp_path).losses) == 3
+    train(new_model(), DATA, SETTINGS, validation=VALIDATION, folder=tmp_path)
+    shown = capsys.readouterr().err
+    assert "3/6" in shown
+    assert "6/6" in shown
+    assert "0/6" not in shown
+
+
+def test_a_finished_run_calls_the_model_no_more(tmp_path, whole):
     first = new_model()
     finished = run(first, tmp_path)
     again = new_model()
@@ -196,6 +213,20 @@ def test_no_folder_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run(new_model(), None)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_loaded_lives_without_the_file(tmp_path):
+    # Read lazily, it would change with the bytes on the disk: when someone copies another run over this one.
+    run(new_model(), tmp_path)
+    model, path = new_model(), tmp_path / CHECKPOINT
+    optimizer = torch.optim.AdamW(parameter_groups(model, 0.1), fused=True)
+    same = fingerprint(model, SETTINGS, data=DATA, validation=VALIDATION)
+    load_run(path, model=model, optimizer=optimizer, fingerprint=same)
+    with path.open("r+b") as file:
+        file.write(b"\0" * path.stat().st_size)
+    assert all(weight.any() for weight in model.parameters())
+    assert all(state["exp_avg_sq"].any() for state in optimizer.state.values())
+    assert len(optimizer.state) == len(list(model.parameters()))
 
 
 def test_tied_and_frozen_weights_come_back(tmp_path):
