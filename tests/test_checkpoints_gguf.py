@@ -206,12 +206,12 @@ def llama_cpp_divisors(head_dim, theta, rope):
         (
             {
                 "llama.rope.scaling.type": "yarn",
-                "llama.rope.scaling.factor": 4.0,
-                "llama.rope.scaling.original_context_length": 32,
+                "llama.rope.scaling.factor": 8.0,
+                "llama.rope.scaling.original_context_length": 8,
                 "llama.rope.scaling.finetuned": True,
             },
             None,
-            {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32},
+            {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 8},
         ),
         (
             {"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 2.0},
