@@ -67,7 +67,7 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     probabilities = logits.float().softmax(-1)
     # Tokens rarer than this make up less than 1 - p together, so that p is reached without them. To leave them
     # out is exact, and spares sorting the whole vocabulary.
-    n_candidates = int((probabilities >= (1 - p) / logits.shape[-1]).sum(-1).max().clamp(min=1))
+    n_candidates = int((probabilities >= (1 - p) / logits.shape[-1]).sum(-1).max())
     ids = probabilities.topk(n_candidates).indices.sort(dim=-1).values
     candidates, order = probabilities.gather(-1, ids).sort(dim=-1, descending=True, stable=True)
     ids = ids.gather(-1, order)

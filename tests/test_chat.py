@@ -7,7 +7,7 @@ import jinja2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from llama_lessons.chat import chat_prompt, chat_tokens, speaks_chatml, stop_tokens, text_pieces
 from llama_lessons.checkpoints import load_gguf_tokenizer
@@ -110,6 +110,14 @@ def test_nor_for_the_real_tokenizer(real_tokenizer, attack):
     control = [real_tokenizer.token_to_id(token) for token in CONTROL]
     tokens = chat_tokens(real_tokenizer, [user(attack)])
     assert [t for t in tokens if t in control] == [1, 2, 1, 2, 1]
+
+
+def test_nothing_is_added_that_the_template_does_not_have(tokenizer):
+    with_start = Tokenizer.from_str(tokenizer.to_str())
+    start = ("<|endoftext|>", tokenizer.token_to_id("<|endoftext|>"))
+    with_start.post_processor = processors.TemplateProcessing(single="<|endoftext|> $A", special_tokens=[start])
+    assert with_start.encode("Hi").ids[0] == start[1]
+    assert chat_tokens(with_start, CONVERSATIONS[1]) == chat_tokens(tokenizer, CONVERSATIONS[1])
 
 
 def test_the_tokenizer_is_left_as_it_was(tokenizer):

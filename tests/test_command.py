@@ -282,6 +282,31 @@ def test_a_model_that_cannot_be_fetched_is_told(run, monkeypatch):
     assert run("ask", "Hi") == (1, "", "llama_lessons: smollm2 is not in the cache\n")
 
 
+def test_a_token_is_shown_before_the_next_one_is_chosen(tiny, monkeypatch):
+    shown, (read_end, write_end) = [], os.pipe()
+
+    def stream(*args, **kwargs):
+        for token in tiny.tokenizer.encode("Par").ids:
+            yield [token]
+            shown.append(os.read(read_end, 100))
+
+    os.set_blocking(read_end, False)
+    monkeypatch.setattr(llama_lessons.generation, "stream", stream)
+    with os.fdopen(read_end), os.fdopen(write_end, "w") as stdout:
+        monkeypatch.setattr("sys.stdout", stdout)
+        assert command.main(tiny.arguments("ask", "Hi")) == 0
+    assert shown == [b"P", b"a", b"r"]
+
+
+def test_ctrl_c_at_a_line_of_a_piped_chat_leaves(run, tiny, monkeypatch):
+    def interrupt(prompt):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("builtins.input", interrupt)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    assert run(*tiny.arguments("chat"))[:2] == (130, "")
+
+
 def test_ctrl_c_ends_the_line_of_an_answer(run, tiny, monkeypatch):
     def stream(*args, **kwargs):
         for token in tiny.tokenizer.encode("Par").ids:
@@ -325,7 +350,13 @@ ENDLESS = "--max-new-tokens=100000"
 @pytest.mark.slow
 def test_an_answer_comes_token_by_token_until_ctrl_c_or_nobody_reads_it(endless):
     asked = [sys.executable, "-m", "llama_lessons", *endless.arguments("ask", ENDLESS, "Hi")]
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    # A terminal that knows ASCII alone gets a "?" for what it can't show.
+    pipes = {
+        "env": {**os.environ, "PYTHONIOENCODING": "ascii"},
+        "stdin": subprocess.DEVNULL,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+    }
     with (
         subprocess.Popen(asked, cwd=ROOT, **pipes) as interrupted,
         subprocess.Popen(asked, cwd=ROOT, **pipes) as unread,
