@@ -85,15 +85,16 @@ def read_config(stored: Mapping[str, Any], path: str | PathLike[str] = CONFIG) -
         "rope_theta": 10_000.0,
     }
     stored = defaults | stored | {key: rope[key] for key in rope.keys() & {"rope_theta"}}
-    values = {}
-    for field in fields(LlamaConfig):
-        key = _KEYS.get(field.name)
-        if key == "head_dim":
-            stored.setdefault(key, values["dim"] // max(values["n_heads"], 1))
-        if key is not None:
-            if stored.get(key) is None:
-                raise ValueError(f"{path} has no {key}")
-            values[field.name] = read_value(stored[key], field.type, key, path)
+    kinds = {field.name: field.type for field in fields(LlamaConfig)}
+
+    def read(name: str) -> Any:
+        key = _KEYS[name]
+        if stored.get(key) is None:
+            raise ValueError(f"{path} has no {key}")
+        return read_value(stored[key], kinds[name], key, path)
+
+    stored.setdefault("head_dim", read("dim") // max(read("n_heads"), 1))
+    values = {name: read(name) for name in _KEYS}
     with describing(path):
         scaling = _read_scaling(rope, stored, values["max_seq_len"])
         return LlamaConfig(**values, rope_scaling=scaling)
