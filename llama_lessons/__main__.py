@@ -61,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _ask(args: argparse.Namespace) -> int:
     from_stdin = args.question == ["-"] or (not args.question and not sys.stdin.isatty())
     question = (sys.stdin.read() if from_stdin else " ".join(args.question)).strip()
+    _check_unicode(question, args.system or "")
     if not question:
         args.parser.error('there is no question: write it after ask, as in ask "What is the capital of France?"')
     model, tokenizer = _load(args)
@@ -97,6 +98,7 @@ def _chat(args: argparse.Namespace) -> int:
                 raise
             _tell("\nCtrl-D leaves.")
             continue
+        _check_unicode(question, args.system or "")
         if question:
             messages.append({"role": "user", "content": question})
             said, _ = _answer(model, tokenizer, chat_tokens(tokenizer, messages, args.system), args)
@@ -161,6 +163,13 @@ def _answer(model: "Decoder", tokenizer: "Tokenizer", prompt: list[int], args: a
         _tell(f", {(len(times) - 1) / (times[-1] - times[0]):.1f} a second" if len(times) > 1 else "", end="")
         _tell(f"; --seed {seed}" if args.temperature else "")
     return said, interrupted
+
+
+def _check_unicode(*texts: str) -> None:
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("what you ask is not UTF-8 text: save it in that encoding") from error
 
 
 def _timed(tokens: Iterable[int], times: list[float]) -> Iterator[int]:

@@ -216,6 +216,15 @@ def test_a_wrong_argument_is_told_before_anything_is_loaded(run, stdin, monkeypa
     assert err.startswith("usage: ")
 
 
+@pytest.mark.parametrize(("name", "texts"), [("ask", ["a\udcff"]), ("ask", ["--system=\udcff", "Hi"]), ("chat", [])])
+def test_a_text_that_is_no_unicode_is_told(run, tiny, monkeypatch, name, texts):
+    # A byte that is no UTF-8 comes from the command line, and in some locales from stdin, as half a surrogate pair.
+    monkeypatch.setattr("builtins.input", lambda prompt: "\udcff")
+    code, out, err = run(*tiny.arguments(name, *texts))
+    assert (code, out) == (1, "")
+    assert err.splitlines()[-1] == "llama_lessons: what you ask is not UTF-8 text: save it in that encoding"
+
+
 def test_at_a_terminal_nobody_waits_for_stdin(run, monkeypatch):
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     code, _, err = run("ask")
