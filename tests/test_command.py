@@ -21,6 +21,8 @@ from llama_lessons.lab.materials import MaterialError
 from llama_lessons.llama import Llama, LlamaConfig
 
 ROOT = Path(__file__).parents[1]
+# Threads that wait for each other on a busy processor make an answer many times slower.
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
@@ -361,7 +363,7 @@ def test_an_answer_comes_token_by_token_until_ctrl_c_or_nobody_reads_it(endless)
     asked = [sys.executable, "-m", "llama_lessons", *endless.arguments("ask", ENDLESS, "Hi")]
     # A terminal that knows ASCII alone gets a "?" for what it can't show.
     pipes = {
-        "env": {**os.environ, "PYTHONIOENCODING": "ascii"},
+        "env": {**ONE_THREAD, "PYTHONIOENCODING": "ascii"},
         "stdin": subprocess.DEVNULL,
         "stdout": subprocess.PIPE,
         "stderr": subprocess.PIPE,
@@ -385,7 +387,9 @@ def test_an_answer_comes_token_by_token_until_ctrl_c_or_nobody_reads_it(endless)
 @pytest.mark.slow
 def test_chat_at_a_terminal(endless):
     arguments = ["-m", "llama_lessons", *endless.arguments("chat", ENDLESS)]
-    terminal = pexpect.spawn(sys.executable, arguments, cwd=ROOT, timeout=60, encoding="utf-8", codec_errors="replace")
+    terminal = pexpect.spawn(
+        sys.executable, arguments, cwd=ROOT, env=ONE_THREAD, timeout=60, encoding="utf-8", codec_errors="replace"
+    )
     terminal.expect_exact("Ctrl-C stops an answer, Ctrl-D leaves.")
     terminal.expect_exact("> ")
     terminal.sendintr()
@@ -406,6 +410,6 @@ def test_chat_at_a_terminal(endless):
 @pytest.mark.slow
 def test_the_real_model_knows_the_capital_of_france():
     asked = [sys.executable, "-m", "llama_lessons", "ask", "What is the capital of France?"]
-    done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(asked, cwd=ROOT, env=ONE_THREAD, capture_output=True, text=True, check=True)
     assert done.stdout == "The capital of France is Paris.\n"
     assert done.stderr == "Loading SmolLM2-135M-Instruct.Q4_1.gguf ...\n"
