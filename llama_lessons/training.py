@@ -44,6 +44,7 @@ __all__ = [
 
 CHECKPOINT = "training.safetensors"
 PLAIN = "LLAMA_LESSONS_PLAIN"
+_IGNORED = -100  # stands for "no target", as everywhere in torch
 _DECAYED_ROLES = ("head", "projection", "residual")
 
 
@@ -66,15 +67,17 @@ def next_token_loss(logits: Tensor, tokens: Tensor, mask: Tensor | None = None) 
         ValueError: if the shapes do not fit, there is no second token, or mask is not bool or leaves nothing over.
     """
     _check_loss_inputs(logits, tokens, mask)
-    logits = logits[:, : tokens.shape[1] - 1]
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     targets = tokens[:, 1:].long()
-    if mask is None:
-        return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
-    known = mask[:, 1:] & mask[:, :-1]
-    if not known.any():
-        raise ValueError("mask leaves no token that follows another one: there is nothing to predict")
-    return F.cross_entropy(logits[known], targets[known])
+    if mask is not None:
+        known = mask[:, 1:] & mask[:, :-1]
+        if not known.any():
+            raise ValueError("mask leaves no token that follows another one: there is nothing to predict")
+        targets = targets.masked_fill(~known, _IGNORED)
+    if logits.shape[1] > targets.shape[1]:
+        # To leave out the last logits would copy all others, which takes longer than to ignore them.
+        targets = F.pad(targets, (0, 1), value=_IGNORED)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=_IGNORED)
 
 
 def _check_loss_inputs(logits: Tensor, tokens: Tensor, mask: Tensor | None) -> None:
