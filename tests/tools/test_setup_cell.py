@@ -16,7 +16,7 @@ import pytest
 from tools.cells import ROOT
 from tools.setup_cell import setup_source
 
-SMALL = ["tqdm", "filelock", "platformdirs", "gguf", "tokenizers"]
+SMALL = ["tqdm", "filelock", "platformdirs", "gguf", "tokenizers", "safetensors"]
 REPORT = "\nimport llama_lessons\nprint('found', llama_lessons.__file__)"
 FAKE_PIP = """\
 import os, re, sys
@@ -159,7 +159,7 @@ def test_no_network_keeps_a_half_made_clone(colab: Machine) -> None:
 def test_only_the_small_packages_that_are_missing_are_installed_and_alone(colab: Machine) -> None:
     colab.remove("gguf", "filelock")
     colab.found()
-    assert colab.pip_calls() == ["install --quiet --no-deps filelock gguf>=0.10"]
+    assert colab.pip_calls() == ["install --quiet --no-deps filelock gguf>=0.16"]
     colab.found()
     assert len(colab.pip_calls()) == 1
 
@@ -183,7 +183,7 @@ def test_a_failing_installation_is_one_clear_error(colab: Machine) -> None:
 def test_on_ones_own_computer_nothing_is_cloned_or_installed(local: Machine) -> None:
     local.remove("gguf")
     message = local.error()
-    assert message.startswith("Not installed here: llama_lessons, gguf>=0.10.")
+    assert message.startswith("Not installed here: llama_lessons, gguf>=0.16.")
     assert "make lab" in message
     assert list(local.home.iterdir()) == []
     assert local.pip_calls() == []
@@ -196,7 +196,7 @@ def test_in_a_checkout_its_own_package_is_found(local: Machine) -> None:
     result = local.run(cwd=folder)
     assert result.stdout == f"found {local.home}/llama_lessons/__init__.py\n", result.stderr
     local.remove("gguf")
-    assert local.error(cwd=folder).startswith("Not installed here: gguf>=0.10. Run `make lab`")
+    assert local.error(cwd=folder).startswith("Not installed here: gguf>=0.16. Run `make lab`")
 
 
 def test_where_the_course_is_installed_nothing_happens(local: Machine) -> None:
