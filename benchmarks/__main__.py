@@ -1,9 +1,9 @@
-"""Take all figures, print them as one table, and keep them: in results.json, and in the README's table.
+"""Take the figures, print them as one table, and keep them: in results.json, and in the README's table.
 
     python -m benchmarks [NAME ...]
 
-With names, such as rope or decoding, only those are taken, printed and not kept. The grader's times are apart:
-python -m benchmarks.grader
+With names, such as rope or decoding, only those are taken anew; the others stay, with the day and the machine that they
+were taken on. The grader's times are apart: python -m benchmarks.grader
 """
 
 import argparse
@@ -35,21 +35,21 @@ def main() -> None:
     torch.set_num_threads(THREADS)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    found = []
+    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     for name in (bar := tqdm(names, unit="benchmark")):
         bar.set_postfix_str(name)
-        found += [asdict(row) for row in importlib.import_module(f"benchmarks.{name}").rows()]
-    results = {
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{_processor()}, {THREADS} threads",
-        "versions": {"python": platform.python_version()}
-        | {module.__name__: module.__version__ for module in (torch, transformers)},
-        "rows": found,
-    }
-    print(markdown(results))
-    if names == list(NAMES):
+        results[name] = {
+            "date": datetime.date.today().isoformat(),
+            "machine": f"{_processor()}, {THREADS} threads",
+            "versions": {"python": platform.python_version()}
+            | {module.__name__: module.__version__ for module in (torch, transformers)},
+            "rows": [asdict(row) for row in importlib.import_module(f"benchmarks.{name}").rows()],
+        }
+        # After each one, so that Ctrl-C in a later one loses nothing.
+        results = {known: results[known] for known in NAMES if known in results}
         RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         README.write_text(put_into_readme(README.read_text(encoding="utf-8"), results), encoding="utf-8")
+    print(markdown({name: results[name] for name in names}))
 
 
 def _processor() -> str:

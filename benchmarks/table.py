@@ -9,14 +9,18 @@ _MARKED = re.compile(r"(<!-- benchmarks -->\n).*?(<!-- /benchmarks -->)", re.DOT
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """The table, and a line that says when and where its figures were taken."""
+    """The table, and lines that say when and where its figures were taken."""
     lines = ["| What | Ours | Beside | | Better by | Of the limit |", "|---|---:|---|---:|---:|---:|"]
-    for row in results["rows"]:
-        ours, theirs = (f"{_short(row[side])} {row['unit']}" for side in ("ours", "theirs"))
-        share = "" if row["share_of_limit"] is None else f"{row['share_of_limit']:.0%}"
-        lines.append(f"| {row['what']} | {ours} | {row['peer']} | {theirs} | {row['better']:.2f} x | {share} |")
-    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-    return "\n".join(lines) + f"\n\nTaken on {results['date']}: {results['machine']}; {versions}.\n"
+    taken: dict[str, list[str]] = {}
+    for name, benchmark in results.items():
+        for row in benchmark["rows"]:
+            ours, theirs = (f"{_short(row[side])} {row['unit']}" for side in ("ours", "theirs"))
+            share = "" if row["share_of_limit"] is None else f"{row['share_of_limit']:.0%}"
+            lines.append(f"| {row['what']} | {ours} | {row['peer']} | {theirs} | {row['better']:.2f} x | {share} |")
+        versions = ", ".join(f"{package} {version}" for package, version in benchmark["versions"].items())
+        taken.setdefault(f"{benchmark['date']}: {benchmark['machine']}; {versions}", []).append(name)
+    notes = [f"Taken on {where} ({', '.join(names)})." for where, names in taken.items()]
+    return "\n".join(lines) + "\n\n" + "\n".join(notes) + "\n"
 
 
 def put_into_readme(readme: str, results: dict[str, Any]) -> str:
