@@ -38,8 +38,8 @@ LOADS = {
     },
 }
 PEERS = {"gguf": "transformers' load_gguf_checkpoint", "folder": "transformers' from_pretrained"}
-# Pages of mapped files count as memory only once they are read: the sum over all weights reads them. Linux alone tells a
-# process its own peak; getrusage gives that of the process it came from too.
+# Pages of mapped files count as memory only once they are read: the sum over all weights reads them. getrusage would
+# tell the peak of the process that this one came from, too.
 SCRIPT = """
 import json, sys, time
 import torch
