@@ -14,6 +14,7 @@ Sources: transformers, modeling_rope_utils.py, for the keys and what stands in f
 "YaRN", section 3.4, for the factor of queries and keys.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar
@@ -45,7 +46,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Scaling:
+class _Scaling(ABC):
     kind: ClassVar[str]  # rope_type in a Hugging Face config
     depends_on_length: ClassVar[bool] = False  # whether frequencies() reads its seq_len
 
@@ -55,9 +56,9 @@ class _Scaling:
         if not self.factor >= 1:
             raise ValueError(f"factor ({self.factor}) must be at least 1")
 
+    @abstractmethod
     def frequencies(self, frequencies: Tensor, seq_len: int) -> Tensor:
         """Take the model's own frequencies; return those for a text of seq_len tokens."""
-        raise NotImplementedError
 
     @property
     def attention_factor(self) -> float:

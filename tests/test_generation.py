@@ -5,29 +5,19 @@ import re
 
 import pytest
 import torch
-import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from llama_lessons.generation import generate, keep_top_k, keep_top_p, sample, stream
 from llama_lessons.llama import ARTICLE_PARTS, Decoder, Llama, LlamaConfig
+from tests.hugging_face import hugging_face
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
 
 TINY = LlamaConfig(
     vocab_size=97, dim=36, n_layers=3, n_heads=6, n_kv_heads=2, head_dim=8, hidden_dim=56, max_seq_len=64
 )
-NAMES = {
-    "embedding": "model.embed_tokens",
-    "norm": "model.norm",
-    "head": "lm_head",
-    "attention_norm": "input_layernorm",
-    "feed_forward_norm": "post_attention_layernorm",
-    "attention": "self_attn",
-    "feed_forward": "mlp",
-    "blocks": "model.layers",
-}
 PROMPTS = [[5, 17, 3, 88, 41, 2, 9], [96], [11, 12, 13, 14]]
 
 
@@ -58,27 +48,10 @@ def model():
 
 @pytest.fixture(scope="module")
 def theirs(model):
-    config = transformers.LlamaConfig(
-        vocab_size=TINY.vocab_size,
-        hidden_size=TINY.dim,
-        num_hidden_layers=TINY.n_layers,
-        num_attention_heads=TINY.n_heads,
-        num_key_value_heads=TINY.n_kv_heads,
-        head_dim=TINY.head_dim,
-        intermediate_size=TINY.hidden_dim,
-        max_position_embeddings=TINY.max_seq_len,
-        rope_parameters={"rope_type": "default", "rope_theta": TINY.rope_theta},
-        rms_norm_eps=TINY.norm_eps,
-        bos_token_id=None,
-        eos_token_id=None,
-    )
-    theirs = transformers.LlamaForCausalLM(config).eval()
-    names = {name: ".".join(NAMES.get(part, part) for part in name.split(".")) for name in model.state_dict()}
-    theirs.load_state_dict({names[name]: weight for name, weight in model.state_dict().items()})
-    return theirs
+    return hugging_face(model)
 
 
-def hugging_face(theirs, prompts, max_new_tokens, stop_token=None):
+def their_tokens(theirs, prompts, max_new_tokens, stop_token=None):
     longest = max(map(len, prompts))
     padded = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in prompts])
     mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
@@ -96,13 +69,13 @@ def read_anew(model, prompt, n):
 
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_greedy_tokens_are_those_of_transformers(model, theirs, prompt):
-    expected = hugging_face(theirs, [prompt], 40)
+    expected = their_tokens(theirs, [prompt], 40)
     assert generate(model, [prompt], 40) == expected
     assert len(set(expected[0])) > 5  # not one token again and again
 
 
 def test_a_padded_batch_is_that_of_transformers(model, theirs):
-    assert generate(model, PROMPTS, 40) == hugging_face(theirs, PROMPTS, 40)
+    assert generate(model, PROMPTS, 40) == their_tokens(theirs, PROMPTS, 40)
 
 
 @pytest.mark.parametrize("parts", [None, ARTICLE_PARTS], ids=["llama", "article"])
@@ -160,7 +133,7 @@ def test_stop_tokens_end_their_row_and_are_left_out(model, theirs):
     for row, tokens in enumerate(cut):
         assert [step[row] for step in steps] == tokens + [None] * (len(steps) - len(tokens))
     # transformers keeps the stop token, then pads.
-    expected = hugging_face(theirs, PROMPTS[:1], 40, stop_token=stop)[0]
+    expected = their_tokens(theirs, PROMPTS[:1], 40, stop_token=stop)[0]
     assert expected == [*cut[0], stop]
 
 
