@@ -1,4 +1,4 @@
-"""Report what the grader catches: `python -m tools.grader_report [--json FILE]`, or `make grader-report`.
+"""Report what the grader catches: `python -m tools.grader_report [LESSON ...] [--json FILE]`, or `make grader-report`.
 
 Two things are tried on every exercise: its named misconceptions, each of which must be rejected under its own name,
 and its solution with one small mechanical change (a mutant), which must be rejected, whatever is said about it.
@@ -9,7 +9,7 @@ import ast
 import copy
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,47 +18,17 @@ from tqdm import tqdm
 
 from llama_lessons.grading import exercises  # noqa: F401  (fills the registry)
 from llama_lessons.grading.engine import grade
-from llama_lessons.grading.exercise import REGISTRY, Exercise
+from llama_lessons.grading.exercise import REGISTRY, Exercise, lessons
 from tools.cells import SOLUTIONS, NotebookError, notebooks, read, short
+from tools.equivalent import EQUIVALENT
 
 MUTANT_SECONDS = 3.0
 NAMED_TARGET, MECHANICAL_TARGET = 1.0, 0.95
 
-# Mutants that are as right as the solution: exercise, the line after the change, and why no test can tell.
-PROMOTED = "float16 and bfloat16 times the float32 table is float32 all the same"
-FROM_ZERO = "a slice without a start starts at 0"
-AXES = "transpose takes its two axes in either order"
-FOUR_AXES = "q has four axes, so the last two are those from 2 on"
-ONLY_ON_CUDA = "the tables come out on the CPU, which a CUDA device tells and the CPU cannot"
-INDEX = "an index may lie on the CPU, whatever the device of what it is used on"
-SYMMETRIC = "it is asked whether two results are alike, and rounding is far from the tolerance either way"
-TRIES = "how many random orders are tried is free"
-TOLERANCE = "any tolerance between rounding and the smallest influence is as good"
-BESIDES = "the reversed order comes on top of eight random ones, which notice all that it does"
-
-EQUIVALENT: dict[tuple[str, str], str] = {
-    ("apply_rope", "a, b = x.chunk(2, dim=-1)"): PROMOTED,
-    ("apply_rope_interleaved", "a, b = (x[..., 0::2], x[..., 1::2].float())"): PROMOTED,
-    ("apply_rope_interleaved", "a, b = (x[..., 0::2].float(), x[..., 1::2])"): PROMOTED,
-    ("apply_rope_interleaved", "a, b = (x[..., ::2].float(), x[..., 1::2].float())"): FROM_ZERO,
-    ("to_interleaved", "return heads.transpose(2, 1).flatten(0, 2)"): AXES,
-    ("rotate_new_tokens", "positions = torch.arange(n_cached, n_cached + seq_len)"): ONLY_ON_CUDA,
-    ("rotate_new_tokens", "seq_len, head_dim = q.shape[2:]"): FOUR_AXES,
-    ("is_order_blind", "order = torch.randperm(x.shape[1])"): INDEX,
-    ("is_order_blind", "reverse = torch.arange(x.shape[1] - 1, -1, -1)"): INDEX,
-    ("is_order_blind", "if not torch.allclose(result[:, order], mix(x[:, order]), atol=0.0001):"): SYMMETRIC,
-    ("is_order_blind", "return torch.allclose(result[:, reverse], mix(x[:, reverse]), atol=0.0001)"): SYMMETRIC,
-    ("is_order_blind", "for _ in range(7):"): TRIES,
-    ("is_order_blind", "for _ in range(9):"): TRIES,
-    ("is_order_blind", "if not torch.allclose(mix(x[:, order]), result[:, order], atol=0.0002):"): TOLERANCE,
-    ("is_order_blind", "return torch.allclose(mix(x[:, reverse]), result[:, reverse], atol=0.0002)"): TOLERANCE,
-    ("is_order_blind", "return torch.allclose(mix(x[:, reverse]), result[:, reverse], atol=1.0001)"): BESIDES,
-}
-
 
 @dataclass(frozen=True)
 class Solution:
-    """The answer to an exercise as its solution notebook gives it: the function, and what it needs from other cells."""
+    """The answer to an exercise as its solution notebook gives it: the function or class, and what it needs."""
 
     name: str
     source: str
@@ -85,7 +55,7 @@ def solutions() -> dict[str, Solution]:
         surroundings = "\n".join(map(ast.unparse, nodes))
         for cell in cells:
             for node in ast.parse(cell.source).body if "# BEGIN SOLUTION" in cell.source else ():
-                if isinstance(node, ast.FunctionDef) and node.name in REGISTRY:
+                if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in REGISTRY:
                     if REGISTRY[node.name].lesson != path.stem:
                         raise NotebookError(f"{short(path)}: {node.name} belongs to {REGISTRY[node.name].lesson}")
                     found[node.name] = Solution(node.name, ast.unparse(_bare(node)), surroundings)
@@ -99,19 +69,19 @@ def _defines(node: ast.stmt) -> bool:
     return isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef)
 
 
-def _bare(function: ast.FunctionDef) -> ast.FunctionDef:
-    """The function without docstring, annotations and texts of exceptions, which no verdict depends on."""
-    function = copy.deepcopy(function)
-    if ast.get_docstring(function) is not None:
-        function.body = function.body[1:]
-    for node in ast.walk(function):
+def _bare(answer: ast.FunctionDef | ast.ClassDef) -> ast.FunctionDef | ast.ClassDef:
+    """The answer without docstrings, annotations and texts of exceptions, which no verdict depends on."""
+    answer = copy.deepcopy(answer)
+    for node in ast.walk(answer):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
         if isinstance(node, ast.arg):
             node.annotation = None
         elif isinstance(node, ast.FunctionDef):
             node.returns = None
         elif isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
             node.exc = node.exc.func
-    return function
+    return answer
 
 
 # ------------------------------------------------------------------------------------------- the mutants
@@ -311,17 +281,17 @@ def examine(exercise: Exercise, solution: Solution) -> Row:
     return row
 
 
-def report() -> list[Row]:
-    """One row for each exercise.
+def report(names: Sequence[str]) -> list[Row]:
+    """One row for each exercise of these names.
 
     Raises:
         NotebookError: if an exercise has no solution, or a solution does not pass.
     """
     found = solutions()
-    if missing := [name for name in REGISTRY if name not in found]:
+    if missing := [name for name in names if name not in found]:
         raise NotebookError(f"no solution notebook answers {', '.join(missing)}")
     rows = []
-    for name, exercise in REGISTRY.items():
+    for name, exercise in ((name, REGISTRY[name]) for name in names):
         if not grade(exercise, found[name].function()).passed:
             raise NotebookError(f"the solution of {name} does not pass")
         rows.append(examine(exercise, found[name]))
@@ -359,10 +329,14 @@ def table(rows: list[Row]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Print the report; return 1 if too little is named or killed."""
     parser = argparse.ArgumentParser(prog="python -m tools.grader_report", description=__doc__)
+    parser.add_argument("lessons", nargs="*", metavar="LESSON", help="such as 03_rope; default: all lessons")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there")
     options = parser.parse_args(arguments)
+    known = lessons()
+    if unknown := [lesson for lesson in options.lessons if lesson not in known]:
+        parser.error(f"no lesson {', '.join(unknown)} has exercises; there are {', '.join(known)}")
     try:
-        rows = report()
+        rows = report([exercise.name for lesson in options.lessons or known for exercise in known[lesson]])
     except NotebookError as error:
         print(error, file=sys.stderr)
         return 1

@@ -75,8 +75,10 @@ class Answer:
     """
 
     def __init__(self, function: Callable, exercise: Exercise) -> None:
-        self._function = function
+        self._function = exercise.called(function)
         self._exercise = exercise
+        # What a class is given, its constructor and its calls together, is named by what calls it.
+        self._names = tuple(inspect.signature(self._function).parameters) if exercise.using else exercise.parameters
         self.answered = False
         self.changed_input = ""
 
@@ -90,7 +92,7 @@ class Answer:
             raise
         except BaseException as error:
             raise LearnerError from error
-        for name, old, new in zip(self._exercise.parameters, before, given, strict=False):
+        for name, old, new in zip(self._names, before, given, strict=False):
             if old is not None and not _identical(old, new.detach()):
                 self.changed_input = name
         name = self._exercise.name
@@ -142,7 +144,8 @@ def grade(exercise: Exercise, function: Callable, seconds: float = TIME_LIMIT_SE
                     results.append(_run(prop.name, prop.test, answer))
                 if _is_unsolved(results):
                     return Verdict(exercise, tuple(_fill(exercise, [])), unsolved=True)
-            results.append(_unchanged(answer))
+            if exercise.parameters:
+                results.append(_unchanged(answer))
             if not all(result.passed for result in results):
                 with contextlib.redirect_stdout(io.StringIO()):
                     misconception = match_misconception(exercise, function)
@@ -205,7 +208,7 @@ def _is_unsolved(results: list[Result]) -> bool:
 def _fill(exercise: Exercise, results: list[Result]) -> Iterator[Result]:
     # What an early stop left out counts as failed, so that partial points mean the same at every stop.
     yield from results
-    names = [prop.name for prop in exercise.properties] + [UNCHANGED]
+    names = [prop.name for prop in exercise.properties] + ([UNCHANGED] if exercise.parameters else [])
     for name in names[len(results) :]:
         yield Result(name, False, "not reached")
 

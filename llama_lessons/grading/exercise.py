@@ -32,21 +32,24 @@ class Misconception:
 
 @dataclass(kw_only=True)
 class Exercise:
-    """One graded function.
+    """One graded function, or class.
 
     Properties, misconceptions and alternatives are added with the decorators of the same names, so that an
     exercise reads from top to bottom as a list of what is asked and of what goes wrong.
 
     Args:
-        name: the function's name, by which `check` finds its exercise.
+        name: the function's or class's name, by which `check` finds its exercise.
         lesson: name of the lesson, such as "03_rope".
         points: full points.
         minutes: how long a learner may take.
-        parameters: names of the parameters, in order.
+        parameters: names of the parameters, in order; of a class those of its constructor.
         reference: a right implementation; used to tell where a misconception can be seen, never as what is expected.
         cases: makes the argument tuples on which an answer is compared with each misconception.
         hints: from a nudge to nearly there; never the answer.
         returns: the type that an answer returns, or a tuple of types for a tuple.
+        using: where the answer is a class: makes of it the function that properties and cases call. It may raise only
+            inside that function.
+        is_question: whether the answer is the letter of a choice; made by `question`.
     """
 
     name: str
@@ -58,6 +61,8 @@ class Exercise:
     cases: Callable[[], list[tuple]]
     hints: tuple[str, ...]
     returns: Any
+    using: Callable[[Any], Function] | None = None
+    is_question: bool = False
     properties: list[Property] = field(default_factory=list)
     misconceptions: list[Misconception] = field(default_factory=list)
     alternatives: list[Function] = field(default_factory=list)
@@ -66,6 +71,10 @@ class Exercise:
         if self.name in REGISTRY:
             raise ValueError(f"two exercises are called {self.name!r}")
         REGISTRY[self.name] = self
+
+    def called(self, answer: Any) -> Function:
+        """The function that properties and cases call: the answer itself, or what `using` makes of it."""
+        return self.using(answer) if self.using else answer
 
     def property(self, name: str) -> Callable[[Function], Function]:
         """Add the decorated function as the property `name`."""

@@ -74,9 +74,10 @@ def match_misconception(exercise: Exercise, function: Callable) -> Misconception
     a wrong sign, does not hide the first. Of several, the one seen in most cases is taken.
     """
     cases = exercise.cases()
-    right = [observe(exercise.reference, case) for case in cases]
-    answers = [observe(function, case) for case in cases]
-    wrong = [[observe(m.function, case) for case in cases] for m in exercise.misconceptions]
+    right, answers, *wrong = (
+        [observe(exercise.called(answer), case) for case in cases]
+        for answer in (exercise.reference, function, *(m.function for m in exercise.misconceptions))
+    )
     for exactly in (True, False):
         seen = [_cases_alike(outcomes, right, answers, exactly) for outcomes in wrong]
         if seen and max(seen):

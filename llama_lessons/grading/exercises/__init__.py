@@ -1,5 +1,14 @@
-"""The exercises of each lesson, in the order of the course."""
+"""The exercises of each lesson: a file, or a package with a file for each exercise."""
 
-from . import rope, start_here
+from . import attention, extrapolation, initialization, learned_positions, norms, rope, sinusoidal_positions, start_here
 
-__all__ = ["rope", "start_here"]
+__all__ = [
+    "attention",
+    "extrapolation",
+    "initialization",
+    "learned_positions",
+    "norms",
+    "rope",
+    "sinusoidal_positions",
+    "start_here",
+]

@@ -1,0 +1,1 @@
+"""Exercises of lesson 04, in the order of its notebook."""

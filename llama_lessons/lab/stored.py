@@ -1,0 +1,56 @@
+"""Results of long runs, kept as data together with the run that made them."""
+
+import datetime
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+__all__ = ["FULL", "stored"]
+
+FULL = "LLAMA_LESSONS_FULL"
+FOLDER = Path(__file__).with_name("results")
+
+
+def stored(name: str, run: Callable[[], Any]) -> Any:
+    """What `run` returned when it was last run; run it now, and keep it, if the environment has LLAMA_LESSONS_FULL=1.
+
+    Prints which of the two happened, and when the result was made.
+
+    Args:
+        name: of the result, and of its file.
+        run: returns what JSON can hold: dictionaries with keys that are strings, lists, numbers, strings.
+
+    Raises:
+        ValueError: if no result of that name is kept and LLAMA_LESSONS_FULL is not 1.
+    """
+    path = FOLDER / f"{name}.json"
+    if os.environ.get(FULL) == "1":
+        started = time.perf_counter()
+        result = run()
+        made = {
+            "date": datetime.date.today().isoformat(),
+            "minutes": round((time.perf_counter() - started) / 60, 1),
+            "torch": torch.__version__,
+            "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        }
+        path.parent.mkdir(exist_ok=True)
+        whole = path.with_suffix(".part")
+        whole.write_text(json.dumps({"made": made, "result": result}, indent=1) + "\n", encoding="utf-8")
+        whole.replace(path)  # in one step, so that Ctrl-C leaves no half file
+        print(f"Run just now in {made['minutes']:g} minutes, and kept in {path.name}.")
+    elif not path.exists():
+        raise ValueError(f"no result {name!r} is kept: set {FULL}=1 before you start Python, to make it")
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    made = kept["made"]
+    if os.environ.get(FULL) != "1":
+        print(
+            f"Stored result of {made['date']}: {made['minutes']:g} minutes with torch {made['torch']} on "
+            f"{made['machine']}. {FULL}=1 in the environment runs it again."
+        )
+    return kept["result"]
