@@ -1,5 +1,6 @@
 """Generation against transformers, against reading everything anew at each step, and row by row."""
 
+import copy
 import dataclasses
 import re
 
@@ -65,6 +66,13 @@ def read_anew(model, prompt, n):
         for _ in range(n):
             tokens.append(model(torch.tensor([tokens]))[0, -1].argmax().item())
     return tokens[len(prompt) :]
+
+
+def test_compiled_it_is_one_graph_a_step_with_the_same_tokens(model):
+    compiled = copy.copy(model)
+    # fullgraph: a break in the graph is an error. The backend runs the graph as it is, without a compiler.
+    compiled.hidden_states = torch.compile(model.hidden_states, dynamic=True, fullgraph=True, backend="eager")
+    assert generate(compiled, PROMPTS[:1], 12) == generate(model, PROMPTS[:1], 12)
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)

@@ -1,0 +1,119 @@
+"""An answer may be a class: its constructor and its calls are graded together."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from llama_lessons.grading.engine import UNCHANGED, grade
+from llama_lessons.grading.exercise import REGISTRY, Exercise
+from llama_lessons.grading.expect import expect_close, random_tensor
+from llama_lessons.grading.report import verdict_text
+
+
+class Scale(nn.Module):
+    def __init__(self, dim):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x):
+        return x * self.weight
+
+
+class ScaleTwice(Scale):
+    def forward(self, x):
+        return x * self.weight * self.weight
+
+
+class ScaleInPlace(Scale):
+    def forward(self, x):
+        with torch.no_grad():
+            return x.mul_(self.weight)
+
+
+class ScaleCrashes(Scale):
+    def forward(self, x):
+        return x * self.wait
+
+
+class ScaleLater(Scale):
+    def forward(self, x):
+        raise NotImplementedError("Scale is not solved yet")
+
+
+def use(answer):
+    def run(tokens: Tensor, gains: Tensor) -> Tensor:
+        module = answer(len(gains))
+        with torch.no_grad():
+            module.weight.copy_(gains)
+        return module(tokens)
+
+    return run
+
+
+def cases():
+    return [(random_tensor(2, 3, seed=seed), random_tensor(3, seed=seed + 1)) for seed in range(3)]
+
+
+@pytest.fixture
+def scale():
+    exercise = Exercise(
+        name="Scale",
+        lesson="00_start_here",
+        points=2,
+        minutes=5,
+        parameters=("dim",),
+        reference=Scale,
+        cases=cases,
+        hints=("a", "b"),
+        returns=Tensor,
+        using=use,
+    )
+
+    @exercise.property("scales")
+    def _(answer):
+        for tokens, gains in cases():
+            expect_close(answer(tokens, gains), tokens * gains, where="x of shape (2, 3)")
+
+    exercise.misconception("gains twice", "You multiply by the gains twice.")(ScaleTwice)
+    yield exercise
+    del REGISTRY["Scale"]
+
+
+def test_a_right_class_passes(scale):
+    verdict = grade(scale, Scale)
+    assert verdict.passed
+    assert verdict.points == 2
+
+
+def test_a_wrong_class_is_named(scale):
+    class Mine(Scale):
+        def forward(self, x):
+            return x * self.weight**2
+
+    verdict = grade(scale, Mine)
+    assert verdict.misconception.name == "gains twice"
+
+
+def test_an_input_changed_in_place_is_named_by_the_call(scale):
+    verdict = grade(scale, ScaleInPlace)
+    assert [result.name for result in verdict.results if not result.passed] == [UNCHANGED]
+    assert "tokens was changed in place" in verdict_text(verdict)
+
+
+def test_a_crash_in_a_method_shows_the_learners_line(scale):
+    text = verdict_text(grade(scale, ScaleCrashes))
+    assert "AttributeError" in text
+    assert "return x * self.wait" in text
+
+
+def test_a_stub_in_a_method_is_not_solved_yet(scale):
+    assert grade(scale, ScaleLater).unsolved
+
+
+def test_a_constructor_with_other_parameters_is_refused(scale):
+    class Mine(Scale):
+        def __init__(self, dim, eps):
+            super().__init__(dim)
+
+    verdict = grade(scale, Mine)
+    assert "Scale(dim) is asked for" in verdict.problem
