@@ -1,4 +1,4 @@
-"""The exercises of each lesson: a file, or a package with a file for each exercise."""
+"""The exercises of each lesson, with a file for each exercise."""
 
 from . import attention, extrapolation, initialization, learned_positions, norms, rope, sinusoidal_positions, start_here
 
