@@ -2,7 +2,8 @@
 
 nanoGPT's published setting for a CPU: 4 layers, 4 heads, dim 128, 64 characters, batch 12, 2000 steps. Both models
 have the same number of layers, heads and channels and nearly as many parameters. The GPT-2 is trained twice: for
-the same number of steps, and for as many as it can do in Llama's time.
+the same number of steps, and for as many as it can do in Llama's time. How many that are is measured beforehand, in
+turns, so that what else the machine does over minutes falls on both.
 """
 
 import dataclasses
@@ -11,17 +12,18 @@ from functools import partial
 
 import torch
 
-from benchmarks.side_by_side import Row
+from benchmarks.side_by_side import Row, median_seconds
 from llama_lessons.data import CharTokenizer, split
 from llama_lessons.feed_forward import swiglu_hidden_dim
 from llama_lessons.initialization import gpt2_init_
 from llama_lessons.lab.materials import fetch
 from llama_lessons.llama import ARTICLE_PARTS, Decoder, LlamaConfig, Parts
-from llama_lessons.training import TrainSettings, train
+from llama_lessons.training import History, TrainSettings, train
 
 __all__ = ["rows"]
 
 SEEDS = (0, 1, 2)
+TIMED_STEPS = 20
 GPT2_PARTS = dataclasses.replace(ARTICLE_PARTS, initialize=gpt2_init_)
 SETTINGS = TrainSettings(
     total_steps=2000,
@@ -54,14 +56,19 @@ def rows() -> list[Row]:
         max_seq_len=SETTINGS.seq_len,
     )
     gpt2_config = dataclasses.replace(llama_config, hidden_dim=4 * llama_config.dim)
-    losses: dict[str, list[float]] = {"llama": [], "gpt2": [], "gpt2 in llama's time": []}
-    for seed in SEEDS:
-        learn = partial(_learn, data=data, validation=validation, seed=seed)
-        llama, llama_seconds = learn(llama_config, Parts(), SETTINGS.total_steps)
-        gpt2, gpt2_seconds = learn(gpt2_config, GPT2_PARTS, SETTINGS.total_steps)
-        in_its_time, _ = learn(gpt2_config, GPT2_PARTS, round(SETTINGS.total_steps * llama_seconds / gpt2_seconds))
-        for name, loss in zip(losses, (llama, gpt2, in_its_time), strict=True):
-            losses[name].append(loss)
+    llama = partial(_learn, llama_config, Parts(), data)
+    gpt2 = partial(_learn, gpt2_config, GPT2_PARTS, data)
+    seconds = median_seconds({"llama": partial(llama, TIMED_STEPS), "gpt2": partial(gpt2, TIMED_STEPS)}, rounds=9)
+    in_its_time = round(SETTINGS.total_steps * seconds["llama"] / seconds["gpt2"])
+    runs = {
+        "llama": (llama, SETTINGS.total_steps),
+        "gpt2": (gpt2, SETTINGS.total_steps),
+        "gpt2 in llama's time": (gpt2, in_its_time),
+    }
+    losses = {
+        name: [learn(steps, seed, validation).validation_losses[steps] for seed in SEEDS]
+        for name, (learn, steps) in runs.items()
+    }
     return [
         Row(
             what=f"learning: Shakespeare's characters, 4 layers, dim 128, mean of {len(SEEDS)} seeds",
@@ -76,10 +83,19 @@ def rows() -> list[Row]:
 
 
 def _learn(
-    config: LlamaConfig, parts: Parts, total_steps: int, data: torch.Tensor, validation: torch.Tensor, seed: int
-) -> tuple[float, float]:
+    config: LlamaConfig,
+    parts: Parts,
+    data: torch.Tensor,
+    total_steps: int,
+    seed: int = 0,
+    validation: torch.Tensor | None = None,
+) -> History:
     torch.manual_seed(seed)
-    model = Decoder(config, parts)
-    settings = dataclasses.replace(SETTINGS, total_steps=total_steps, eval_every=total_steps, seed=seed)
-    history = train(model, data, settings, validation=validation)
-    return history.validation_losses[total_steps], history.seconds
+    settings = dataclasses.replace(
+        SETTINGS,
+        total_steps=total_steps,
+        warmup_steps=min(SETTINGS.warmup_steps, total_steps - 1),
+        eval_every=total_steps,
+        seed=seed,
+    )
+    return train(Decoder(config, parts), data, settings, validation=validation)

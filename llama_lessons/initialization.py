@@ -19,7 +19,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from llama_lessons.norms import LayerNorm, RMSNorm
 from llama_lessons.positions import LearnedPositionalEmbedding
 
 __all__ = [
@@ -38,7 +37,6 @@ __all__ = [
 Role = Literal["embedding", "head", "projection", "residual", "gain", "bias"]
 
 _EMBEDDINGS = (nn.Embedding, LearnedPositionalEmbedding)
-_NORMS = (nn.LayerNorm, nn.RMSNorm, LayerNorm, RMSNorm)
 # What a linear layer is for does not show in its class: here its own name says it.
 _LINEAR_ROLES: dict[str, Role] = {"o_proj": "residual", "down_proj": "residual", "head": "head"}
 
@@ -86,7 +84,8 @@ def parameter_roles(model: nn.Module) -> dict[str, Role]:
     """Say of each parameter what it is: the question that both initialization and weight decay ask.
 
     - "embedding": the table of an embedding, of tokens or positions. A weight tied to one is an embedding too.
-    - "gain", "bias": of a norm; "bias": of a linear layer.
+    - "gain", "bias": of a norm, be it torch's, ours or a learner's: a `weight`, or a `bias`, of one axis.
+    - "bias": of a linear layer.
     - "residual": the matrix of a linear layer named o_proj or down_proj, which writes into the stream.
     - "head": the matrix of a linear layer named head.
     - "projection": the matrix of any other linear layer.
@@ -104,11 +103,11 @@ def parameter_roles(model: nn.Module) -> dict[str, Role]:
     roles: dict[str, Role] = {}
     for module_name, module in model.named_modules():
         for own_name, parameter in module.named_parameters(recurse=False):
-            role = _role(module_name.rpartition(".")[2], module, own_name)
+            role = _role(module_name.rpartition(".")[2], module, own_name, parameter.ndim)
             if role is None:
                 raise ValueError(
                     f"{names[parameter]} has no known role: it is `{own_name}` of a {type(module).__name__}, and known "
-                    "are weight and bias of linear layers, embeddings and norms"
+                    " are weight and bias of linear layers, embeddings and norms"
                 )
             # A tied weight is met twice, and either place may come first.
             if names[parameter] not in roles or role == "embedding":
@@ -116,18 +115,16 @@ def parameter_roles(model: nn.Module) -> dict[str, Role]:
     return roles
 
 
-def _role(module_name: str, module: nn.Module, own_name: str) -> Role | None:
-    if own_name == "bias" and isinstance(module, (nn.Linear, *_NORMS)):
+def _role(module_name: str, module: nn.Module, own_name: str, ndim: int) -> Role | None:
+    if own_name == "bias" and ndim == 1:
         return "bias"
     if own_name != "weight":
         return None
     if isinstance(module, _EMBEDDINGS):
         return "embedding"
-    if isinstance(module, _NORMS):
-        return "gain"
     if isinstance(module, nn.Linear):
         return _LINEAR_ROLES.get(module_name, "projection")
-    return None
+    return "gain" if ndim == 1 else None
 
 
 def llama_init_(model: nn.Module, std: float = 0.02, generator: torch.Generator | None = None) -> None:

@@ -143,6 +143,23 @@ def test_every_parameter_of_a_decoder_has_a_role(config, parts):
     assert all(("norm" in name) == (role == "gain") for name, role in roles.items() if not name.endswith("bias"))
 
 
+class OwnNorm(nn.Module):
+    """A norm as somebody else writes it."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((4,), 5.0))
+        self.bias = nn.Parameter(torch.full((4,), 5.0))
+
+
+def test_a_norm_of_any_class_is_known_by_its_shape():
+    model = nn.Sequential(OwnNorm(), nn.Linear(4, 4))
+    assert list(parameter_roles(model).values()) == ["gain", "bias", "projection", "bias"]
+    llama_init_(model)
+    assert model[0].weight.tolist() == [1.0] * 4
+    assert model[0].bias.tolist() == [0.0] * 4
+
+
 class Scaled(nn.Linear):
     """A linear layer with a parameter of its own kind."""
 
