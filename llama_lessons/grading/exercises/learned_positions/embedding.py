@@ -1,0 +1,458 @@
+"""Exercise 1: a learned table of positions, as a module."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from llama_lessons.positions import LearnedPositionalEmbedding as ReferenceEmbedding
+
+from ...exercise import Exercise
+from ...expect import LearnerError, Mismatch, expect_close, expect_like, expect_value_error
+from .common import LESSON, by_hand, draw
+
+__all__ = ["embedding"]
+
+
+def use(answer: Callable[[int, int], nn.Module]) -> Callable[..., Tensor]:
+    """The function that adds rows of a given table, by the learner's module with that table in it."""
+
+    def add(table: Tensor, x: Tensor, start_pos: int | None = None) -> Tensor:
+        module = answer(*table.shape)
+        name = name_of_table(module, table)
+        arguments = (x,) if start_pos is None else (x, start_pos)
+        return torch.func.functional_call(module, {name: table}, arguments)
+
+    return add
+
+
+def name_of_table(module: Any, table: Tensor) -> str:
+    """Under which name the module keeps its only parameter, a table of this shape."""
+    max_seq_len, dim = table.shape
+    made = f"LearnedPositionalEmbedding({max_seq_len}, {dim})"
+    if not isinstance(module, nn.Module):
+        raise Mismatch(f"{made} is expected to be an nn.Module, got {type(module).__name__}")
+    if "_parameters" not in vars(module):
+        raise Mismatch("is super().__init__() missing, as the first line of __init__? nn.Module needs it")
+    shapes = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
+    wanted = f"one parameter, the table of shape {(max_seq_len, dim)}"
+    if not shapes:
+        raise Mismatch(
+            f"{made}: expected {wanted}, but it has none, so nothing would be learned: a tensor becomes a parameter by "
+            "nn.Parameter(...) (an nn.Embedding has one of its own)"
+        )
+    if list(shapes.values()) != [(max_seq_len, dim)]:
+        found = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise Mismatch(f"{made}: expected {wanted}, got {found}")
+    return next(iter(shapes))
+
+
+def cases() -> list[tuple]:
+    table = draw(12, 4, seed=9)
+    given = [
+        (table, draw(2, 5, 4), 0),
+        (table, draw(3, 3, 4, seed=1), 0),
+        (table, draw(4, 2, 4, seed=2), 5),
+        (table, draw(1, 1, 4, seed=3), 3),
+        (table, draw(1, 12, 4, seed=4), 0),
+        (table, draw(2, 4, 4, seed=5), 8),
+        # past the end, and before the beginning
+        (table, draw(2, 13, 4, seed=6), 0),
+        (table, draw(2, 2, 4, seed=6), 11),
+        (table, draw(2, 3, 4, seed=7), 11),
+        (table, draw(2, 5, 4, seed=8), 10),
+        (table, draw(2, 3, 4, seed=8), -1),
+        (table.double(), draw(2, 5, 4).double(), 2),
+        (table.bfloat16(), draw(2, 5, 4).bfloat16(), 2),
+    ]
+    with_gradients = [(draw(6, 4, seed=9).requires_grad_(), draw(2, 3, 4).requires_grad_(), 1)]
+    return [*given, *with_gradients]
+
+
+embedding = Exercise(
+    name="LearnedPositionalEmbedding",
+    lesson=LESSON,
+    points=5,
+    minutes=12,
+    parameters=("max_seq_len", "dim"),
+    reference=ReferenceEmbedding,
+    cases=cases,
+    returns=Tensor,
+    using=use,
+    hints=(
+        "In __init__: super().__init__(), then one table with max_seq_len rows and dim columns that an optimizer will "
+        "find. nn.Parameter(torch.randn(...)) makes one, and so does nn.Embedding.",
+        "In forward: how many tokens does a sequence of x have? The rows you need begin at start_pos, and there are as "
+        "many of them. Rows of shape (seq_len, dim) added to x, (batch, seq_len, dim), serve every sequence.",
+        "Before you read the table: which row does the last token need, and does it exist? A slice does not complain "
+        "about missing rows, and Python reads a negative row number from the end.",
+    ),
+)
+
+
+def expect_sum(answer: Callable, table: Tensor, x: Tensor, start_pos: int) -> None:
+    where = f"a table of {len(table)} rows, x of shape {tuple(x.shape)}, start_pos {start_pos}"
+    got = answer(table, x, start_pos)
+    expect_like(got, shape=tuple(x.shape), dtype=x.dtype, where=where)
+    tolerance = 1e-2 if x.dtype == torch.bfloat16 else 1e-5
+    expect_close(got, by_hand(table, x, start_pos), where=where, rtol=tolerance, atol=tolerance)
+
+
+@embedding.property("a table of max_seq_len rows is its one parameter, and row i is added to token i")
+def _(answer: Callable) -> None:
+    expect_sum(answer, draw(12, 4, seed=9), draw(1, 5, 4), 0)
+    expect_sum(answer, draw(7, 16, seed=9), draw(1, 7, 16), 0)
+
+
+@embedding.property("every sequence of a batch gets the same rows")
+def _(answer: Callable) -> None:
+    for batch, seq_len in ((2, 5), (5, 2), (4, 4), (8, 1)):
+        expect_sum(answer, draw(12, 4, seed=9), draw(batch, seq_len, 4, seed=batch), 0)
+
+
+@embedding.property("start_pos says where the first token stands, 0 where it is not given")
+def _(answer: Callable) -> None:
+    table = draw(12, 4, seed=9)
+    for batch, seq_len, start_pos in ((1, 1, 3), (2, 5, 4), (3, 3, 1), (9, 2, 5)):
+        expect_sum(answer, table, draw(batch, seq_len, 4, seed=seq_len), start_pos)
+    x = draw(2, 5, 4)
+    expect_close(answer(table, x), by_hand(table, x), where="start_pos not given")
+
+
+@embedding.property("a text in two pieces gets the same rows as in one")
+def _(answer: Callable) -> None:
+    table, x = draw(8, 6, seed=9), draw(2, 8, 6)
+    pieces = torch.cat((answer(table, x[:, :5], 0), answer(table, x[:, 5:], 5)), dim=1)
+    expect_close(pieces, answer(table, x, 0), where="five tokens and then three, against eight at once")
+
+
+@embedding.property("the last row can be used")
+def _(answer: Callable) -> None:
+    for seq_len, start_pos in ((12, 0), (5, 7), (1, 11)):
+        expect_sum(answer, draw(12, 4, seed=9), draw(2, seq_len, 4), start_pos)
+
+
+@embedding.property("past the end: a ValueError that names both numbers")
+def _(answer: Callable) -> None:
+    for max_seq_len, seq_len, start_pos in ((12, 13, 0), (12, 5, 10), (16, 1, 16), (16, 1, 40), (64, 70, 3)):
+        table, x = draw(max_seq_len, 4, seed=9), draw(2, seq_len, 4)
+        where = f"a table of {max_seq_len} rows, {seq_len} tokens, start_pos {start_pos}"
+        expect_value_error(answer, table, x, start_pos, where=where)
+        text = refusal(answer, table, x, start_pos)
+        for number, what in ((start_pos + seq_len, "start_pos + seq_len"), (max_seq_len, "max_seq_len")):
+            if not re.search(rf"(?<!\d){number}(?!\d)", text):
+                raise Mismatch(f"{where}: expected the text of the ValueError to name {what}, {number}, got: {text!r}")
+
+
+def refusal(answer: Callable, *arguments: Any) -> str:
+    """The text of the error that these arguments raise."""
+    try:
+        answer(*arguments)
+    except LearnerError as error:
+        return str(error.__cause__)
+    return ""
+
+
+@embedding.property("past the end there is an error even where one row is left, which would broadcast")
+def _(answer: Callable) -> None:
+    for max_seq_len, seq_len, start_pos in ((12, 2, 11), (12, 3, 11), (1, 4, 0)):
+        where = f"a table of {max_seq_len} rows, {seq_len} tokens, start_pos {start_pos}"
+        table = draw(max_seq_len, 4, seed=9)
+        expect_value_error(answer, table, draw(2, seq_len, 4), start_pos, where=where)
+
+
+@embedding.property("a negative start_pos is refused with a ValueError")
+def _(answer: Callable) -> None:
+    for seq_len, start_pos in ((3, -1), (2, -2), (1, -3), (4, -12)):
+        where = f"a table of 12 rows, {seq_len} tokens, start_pos {start_pos}"
+        expect_value_error(answer, draw(12, 4, seed=9), draw(2, seq_len, 4), start_pos, where=where)
+
+
+@embedding.property("float64 and bfloat16 stay what they are")
+def _(answer: Callable) -> None:
+    for dtype in (torch.float64, torch.bfloat16):
+        expect_sum(answer, draw(12, 4, seed=9, dtype=dtype), draw(2, 5, 4, dtype=dtype), 3)
+
+
+@embedding.property("gradients: a row learns from each sequence, rows that were not read get exactly 0, x gets its own")
+def _(answer: Callable) -> None:
+    table, x = draw(12, 4, seed=9).requires_grad_(), draw(3, 5, 4).requires_grad_()
+    weights = draw(3, 5, 4, seed=1)
+    total = (answer(table, x, 4) * weights).sum()
+    gradients = torch.autograd.grad(total, (table, x), allow_unused=True) if total.requires_grad else (None, None)
+    for name, gradient in zip(("the table", "x"), gradients, strict=True):
+        if gradient is None:
+            raise Mismatch(f"the result is expected to carry gradients back to {name}, but it is cut off")
+    want = torch.zeros(12, 4, device=x.device)
+    want[4:9] = weights.sum(dim=0)
+    expect_close(gradients[0], want, where="gradient of the table, tokens at 4 to 8")
+    expect_close(gradients[1], weights, where="gradient of x")
+
+
+class Table(nn.Module):
+    """Right in all that the wrong answers below do not get wrong."""
+
+    def __init__(self, max_seq_len: int, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(0.02 * torch.randn(max_seq_len, dim))
+
+    def forward(self, x: Tensor, start_pos: int = 0) -> Tensor:
+        self.refuse(x.shape[1], start_pos)
+        return self.add(x, self.rows(x, start_pos))
+
+    def refuse(self, seq_len: int, start_pos: int) -> None:
+        if start_pos < 0 or start_pos + seq_len > len(self.weight):
+            raise ValueError(f"{start_pos + seq_len} rows needed, {len(self.weight)} there")
+
+    def rows(self, x: Tensor, start_pos: int) -> Tensor:
+        return self.weight[self.positions(x, start_pos)]
+
+    def positions(self, x: Tensor, start_pos: int) -> Tensor:
+        return torch.arange(start_pos, start_pos + x.shape[1], device=x.device)
+
+    def add(self, x: Tensor, rows: Tensor) -> Tensor:
+        return x + rows
+
+
+@embedding.misconception(
+    "the table lies along the batch",
+    "You take one row of the table for each sequence of the batch, and add it to all of its tokens: so the number of "
+    "the sequence is encoded, and the position is not. In x, (batch, seq_len, dim), positions run along axis 1.",
+)
+class _(Table):
+    def rows(self, x: Tensor, start_pos: int) -> Tensor:
+        return self.weight[torch.arange(len(x), device=x.device) + start_pos][:, None]
+
+
+@embedding.misconception(
+    "start_pos ignored",
+    "You begin at row 0 whatever start_pos is, so each new piece of a text believes that it is the beginning.",
+)
+class _(Table):
+    def rows(self, x: Tensor, start_pos: int) -> Tensor:
+        return self.weight[: x.shape[1]]
+
+
+@embedding.misconception(
+    "positions counted from 1",
+    "Your first token gets row 1. Positions count from 0, so row 0 is never used, and the last token of a full table "
+    "finds no row.",
+)
+class _(Table):
+    def rows(self, x: Tensor, start_pos: int) -> Tensor:
+        return self.weight[start_pos + 1 : start_pos + 1 + x.shape[1]]
+
+
+@embedding.misconception(
+    "start_pos for every token",
+    "All tokens of a sequence get row start_pos. With one token at a time nobody notices; with several, token i "
+    "belongs to row start_pos + i.",
+)
+class _(Table):
+    def rows(self, x: Tensor, start_pos: int) -> Tensor:
+        return self.weight[start_pos]
+
+
+@embedding.misconception(
+    "start_pos taken for the end",
+    "You read the rows up to start_pos + seq_len from row 0 on and keep the first ones, or slice [start_pos:seq_len]. "
+    "A slice has a begin and an end: begin at start_pos, and end seq_len rows later.",
+)
+class _(Table):
+    def rows(self, x: Tensor, start_pos: int) -> Tensor:
+        return self.weight[start_pos : x.shape[1]]
+
+
+@embedding.misconception(
+    "wrapped round",
+    "Past the end you begin again at row 0 (a remainder, %). Then two tokens with the same position stand far apart in "
+    "the text, and nobody is told. Raise a ValueError instead.",
+)
+class _(Table):
+    def refuse(self, seq_len: int, start_pos: int) -> None:
+        if start_pos < 0:
+            raise ValueError("negative")
+
+    def positions(self, x: Tensor, start_pos: int) -> Tensor:
+        return super().positions(x, start_pos) % len(self.weight)
+
+
+@embedding.misconception(
+    "the last row again and again",
+    "Past the end, all tokens get the last row (clamp). To attention they then stand in one place, and nobody is told. "
+    "Raise a ValueError instead.",
+)
+class _(Table):
+    def refuse(self, seq_len: int, start_pos: int) -> None:
+        if start_pos < 0:
+            raise ValueError("negative")
+
+    def positions(self, x: Tensor, start_pos: int) -> Tensor:
+        return super().positions(x, start_pos).clamp(max=len(self.weight) - 1)
+
+
+@embedding.misconception(
+    "nothing added past the end",
+    "Tokens past the end get no position at all, and nobody is told. Raise a ValueError instead.",
+)
+class _(Table):
+    def refuse(self, seq_len: int, start_pos: int) -> None:
+        if start_pos < 0:
+            raise ValueError("negative")
+
+    def rows(self, x: Tensor, start_pos: int) -> Tensor:
+        missing = torch.zeros(start_pos + x.shape[1], x.shape[2], dtype=x.dtype, device=x.device)
+        return torch.cat((self.weight, missing))[start_pos : start_pos + x.shape[1]]
+
+
+@embedding.misconception(
+    "the end is left to the slice",
+    "You do not look whether the rows exist, and a slice hands out as many as there are. Mostly the sum then crashes, "
+    "but where just one row is left, it is added to all tokens in silence. Compare start_pos + seq_len with "
+    "max_seq_len before you read, and raise a ValueError.",
+)
+class _(Table):
+    def refuse(self, seq_len: int, start_pos: int) -> None:
+        if start_pos < 0:
+            raise ValueError("negative")
+
+    def rows(self, x: Tensor, start_pos: int) -> Tensor:
+        return self.weight[start_pos : start_pos + x.shape[1]]
+
+
+@embedding.misconception(
+    "start_pos forgotten in the check",
+    "You compare seq_len alone with max_seq_len. The last token stands at start_pos + seq_len - 1: with start_pos 10, "
+    "five tokens need 15 rows.",
+)
+class _(Table):
+    def refuse(self, seq_len: int, start_pos: int) -> None:
+        if start_pos < 0 or seq_len > len(self.weight):
+            raise ValueError("too long")
+
+    def rows(self, x: Tensor, start_pos: int) -> Tensor:
+        return self.weight[start_pos : start_pos + x.shape[1]]
+
+
+@embedding.misconception(
+    "one token too many",
+    "You let one token too many through: with 12 rows, 0 to 11, positions up to 12 rows are fine, so "
+    "start_pos + seq_len may equal max_seq_len and not exceed it.",
+)
+class _(Table):
+    def refuse(self, seq_len: int, start_pos: int) -> None:
+        if start_pos < 0 or start_pos + seq_len > len(self.weight) + 1:
+            raise ValueError("too long")
+
+    def rows(self, x: Tensor, start_pos: int) -> Tensor:
+        return self.weight[start_pos : start_pos + x.shape[1]]
+
+
+@embedding.misconception(
+    "negative positions read from the end",
+    "A negative start_pos is not refused, and Python reads row -1 as the last row: the token before the text gets the "
+    "position of its far end.",
+)
+class _(Table):
+    def refuse(self, seq_len: int, start_pos: int) -> None:
+        if start_pos + seq_len > len(self.weight):
+            raise ValueError("too long")
+
+
+@embedding.misconception(
+    "rows in place of tokens",
+    "You return the rows alone. They are added to the tokens: x + rows.",
+)
+class _(Table):
+    def add(self, x: Tensor, rows: Tensor) -> Tensor:
+        return rows.expand_as(x).clone()
+
+
+@embedding.misconception(
+    "joined, not added",
+    "You put the rows beside the tokens (torch.cat), which makes vectors of twice the length. They are added.",
+)
+class _(Table):
+    def add(self, x: Tensor, rows: Tensor) -> Tensor:
+        return torch.cat((x, rows.expand_as(x)), dim=-1)
+
+
+@embedding.misconception("multiplied, not added", "You multiply the tokens by their rows. They are added.")
+class _(Table):
+    def add(self, x: Tensor, rows: Tensor) -> Tensor:
+        return x * rows
+
+
+@embedding.misconception(
+    "tokens scaled first",
+    "You multiply the tokens by the root of dim before the sum, as the original Transformer does with its own "
+    "embeddings. Here x comes as it should be: only add.",
+)
+class _(Table):
+    def add(self, x: Tensor, rows: Tensor) -> Tensor:
+        return x * x.shape[-1] ** 0.5 + rows
+
+
+@embedding.misconception(
+    "the table gets no gradient",
+    "The sums are right, but the table is cut off from the gradient: .data, .detach(), torch.no_grad or a new "
+    "torch.tensor does that. The rows would stay as they were drawn for ever.",
+)
+class _(Table):
+    def rows(self, x: Tensor, start_pos: int) -> Tensor:
+        return super().rows(x, start_pos).detach()
+
+
+@embedding.misconception(
+    "tokens changed in place",
+    "The sums are right, but x += rows changes the tokens of whoever passed them in. x + rows makes a new tensor.",
+)
+class _(Table):
+    def add(self, x: Tensor, rows: Tensor) -> Tensor:
+        x += rows
+        return x
+
+
+@embedding.misconception(
+    "always float32",
+    "The sums are right, but come out in float32 whatever was given. With tokens and table of one dtype, x + rows has "
+    "that dtype by itself.",
+)
+class _(Table):
+    def add(self, x: Tensor, rows: Tensor) -> Tensor:
+        return (x + rows).float()
+
+
+@embedding.alternative
+def by_lookup(max_seq_len: int, dim: int) -> nn.Module:
+    class Lookup(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(max_seq_len, dim)
+
+        def forward(self, x: Tensor, start_pos: int = 0) -> Tensor:
+            last = start_pos + x.shape[1]
+            if start_pos < 0 or last > self.table.num_embeddings:
+                raise ValueError(f"needs {last} rows, has {self.table.num_embeddings}")
+            return x + self.table(torch.arange(start_pos, last, device=x.device))
+
+    return Lookup()
+
+
+@embedding.alternative
+def by_stacking(max_seq_len: int, dim: int) -> nn.Module:
+    class Stacking(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pos = nn.Parameter(torch.zeros(max_seq_len, dim))
+
+        def forward(self, x: Tensor, start_pos: int = 0) -> Tensor:
+            batch, seq_len, _ = x.shape
+            if not 0 <= start_pos <= max_seq_len - seq_len:
+                raise ValueError(f"{start_pos} + {seq_len} = {start_pos + seq_len}, max_seq_len = {max_seq_len}")
+            chosen = torch.stack([self.pos[start_pos + i] for i in range(seq_len)])
+            return x + chosen.unsqueeze(0).repeat(batch, 1, 1)
+
+    return Stacking()

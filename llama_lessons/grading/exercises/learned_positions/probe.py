@@ -1,0 +1,365 @@
+"""Exercise 2: a probe that says along which axis a function encodes."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ...exercise import Exercise
+from ...expect import Mismatch
+from .common import LESSON, draw
+
+__all__ = ["probe"]
+
+Add = Callable[[Tensor], Tensor]
+
+
+def reference_depends_on(add: Add, x: Tensor) -> tuple[bool, bool]:
+    added = add(x) - x
+    position = (added - added[:, :1]).abs().max() > 1e-4
+    row = (added - added[:1]).abs().max() > 1e-4
+    return bool(position), bool(row)
+
+
+def table(n: int, x: Tensor) -> Tensor:
+    """n different random vectors."""
+    return draw(n, x.shape[-1], seed=17).to(x)
+
+
+def adds_nothing(x: Tensor) -> Tensor:
+    return x.clone()
+
+
+def adds_one_vector(x: Tensor) -> Tensor:
+    return x + table(1, x)
+
+
+def adds_positions(x: Tensor) -> Tensor:
+    return x + table(x.shape[1], x)
+
+
+def adds_along_the_batch(x: Tensor) -> Tensor:
+    return x + table(x.shape[0], x)[:, None]
+
+
+def adds_to_each_its_own(x: Tensor) -> Tensor:
+    return x + table(x.shape[0] * x.shape[1], x).unflatten(0, x.shape[:2])
+
+
+def adds_positions_after_padding(x: Tensor) -> Tensor:
+    """The last sequence begins one token later, so its first token stands nowhere."""
+    rows = table(x.shape[1], x).expand_as(x).clone()
+    rows[-1] = rows[-1].roll(1, dims=0)
+    return x + rows
+
+
+def marks(sequence: int | slice, place: int | slice, channel: int | slice = slice(None), by: float = 1.0) -> Add:
+    """A function that adds `by` in one place and nothing elsewhere."""
+
+    def add(x: Tensor) -> Tensor:
+        added = torch.zeros_like(x)
+        added[sequence, place, channel] = by
+        return x + added
+
+    return add
+
+
+def opposite_channels(axis: int) -> Add:
+    """What is added differs along an axis in two channels, and not in their sum."""
+
+    def add(x: Tensor) -> Tensor:
+        number = torch.arange(x.shape[axis], device=x.device, dtype=x.dtype)
+        number = number[:, None] if axis == 0 else number[None]
+        added = torch.zeros_like(x)
+        added[..., 1], added[..., 2] = number, -number
+        return x + added
+
+    return add
+
+
+EVERY = slice(None)
+
+
+def trials() -> list[tuple[str, Add, tuple[bool, bool]]]:
+    """What is tried: a sentence, a function, and what is expected of it."""
+    return [
+        ("a row of a table for each position", adds_positions, (True, False)),
+        ("one vector for each sequence of the batch", adds_along_the_batch, (False, True)),
+        ("nothing", adds_nothing, (False, False)),
+        ("the same vector everywhere", adds_one_vector, (False, False)),
+        ("a vector of its own for each token of each sequence", adds_to_each_its_own, (True, True)),
+        ("positions, but one later in the last sequence", adds_positions_after_padding, (True, True)),
+    ]
+
+
+def hidden_trials() -> list[tuple[str, Add, tuple[bool, bool]]]:
+    return [
+        ("1 at the last place of each sequence", marks(EVERY, -1), (True, False)),
+        ("1 at one place in the middle", marks(EVERY, 2), (True, False)),
+        ("1 at each second place", marks(EVERY, slice(1, None, 2)), (True, False)),
+        ("1 in the last sequence", marks(-1, EVERY), (False, True)),
+        ("1 in the second sequence", marks(1, EVERY), (False, True)),
+        ("1 at the last place of the last sequence", marks(-1, -1), (True, True)),
+        ("1 at the first place of the second sequence", marks(1, 0), (True, True)),
+    ]
+
+
+def channel_trials() -> list[tuple[str, Add, tuple[bool, bool]]]:
+    return [
+        ("1 in the last channel at place 1", marks(EVERY, 1, -1), (True, False)),
+        ("1 in the last channel of sequence 1", marks(1, EVERY, -1), (False, True)),
+        ("the position to one channel, and minus the position to another", opposite_channels(1), (True, False)),
+        ("the sequence's number to one channel, and minus it to another", opposite_channels(0), (False, True)),
+    ]
+
+
+def small_trials() -> list[tuple[str, Add, tuple[bool, bool]]]:
+    return [
+        ("0.001 at place 1", marks(EVERY, 1, by=0.001), (True, False)),
+        ("-0.001 at place 1", marks(EVERY, 1, by=-0.001), (True, False)),
+        ("0.001 in sequence 1", marks(1, EVERY, by=0.001), (False, True)),
+        ("-0.001 in sequence 1", marks(1, EVERY, by=-0.001), (False, True)),
+        ("100 everywhere", marks(EVERY, EVERY, by=100.0), (False, False)),
+    ]
+
+
+def cases() -> list[tuple]:
+    every = [*trials(), *hidden_trials(), *channel_trials(), *small_trials()]
+    return [(add, draw(3, 6, 8, seed=seed)) for seed, (_, add, _) in enumerate(every)]
+
+
+probe = Exercise(
+    name="depends_on",
+    lesson=LESSON,
+    points=4,
+    minutes=10,
+    parameters=("add", "x"),
+    reference=reference_depends_on,
+    cases=cases,
+    returns=(bool, bool),
+    hints=(
+        "The tokens themselves differ from place to place, so compare what was *added* to them. How do you get that "
+        "from add(x) and x?",
+        "Let `added` have the shape (batch, seq_len, dim). If it does not depend on the position, then every place of "
+        "a sequence has the same vector as its first place: added[:, :1] keeps axis 1, so it can be subtracted from "
+        "all. For sequences, the same along axis 0.",
+        "Look at the largest difference, .abs().max(), and compare it with a number between 0.00005 and 0.001. "
+        "bool(...) makes a plain bool of a tensor.",
+    ),
+)
+
+
+def expect_verdict(answer: Callable, trial: tuple[str, Add, tuple[bool, bool]], x: Tensor) -> None:
+    what, add, want = trial
+    got = tuple(answer(add, x))
+    if got != want:
+        raise Mismatch(f"a function that adds {what}, x of shape {tuple(x.shape)}: expected {want}, got {got}")
+
+
+def all_of(trials: Callable[[], list]) -> Callable[[Callable], None]:
+    def test(answer: Callable) -> None:
+        for trial in trials():
+            expect_verdict(answer, trial, draw(3, 6, 8))
+
+    return test
+
+
+probe.property("tells positions, sequences, both and neither apart")(all_of(trials))
+probe.property("sees what is added at any place and in any sequence")(all_of(hidden_trials))
+probe.property("sees what is added in any channel")(all_of(channel_trials))
+probe.property("an influence of 0.001 counts, in either direction, and rounding does not")(all_of(small_trials))
+
+
+@probe.property("works for every batch of at least two sequences, and every length from two on")
+def _(answer: Callable) -> None:
+    for batch, seq_len, dim in ((2, 2, 1), (2, 5, 4), (5, 2, 4), (4, 4, 4), (16, 3, 2), (2, 64, 32)):
+        x = draw(batch, seq_len, dim, seed=dim)
+        for trial in (*trials()[:4], hidden_trials()[0], hidden_trials()[3]):
+            expect_verdict(answer, trial, x)
+
+
+@probe.property("float64 tokens, and tokens in the hundreds")
+def _(answer: Callable) -> None:
+    for trial in trials():
+        expect_verdict(answer, trial, draw(3, 6, 8).double())
+        expect_verdict(answer, trial, 200 * draw(3, 6, 8))
+
+
+def differs(differences: Tensor, tolerance: float = 1e-4) -> bool:
+    return bool(differences.abs().max() > tolerance)
+
+
+@probe.misconception(
+    "answers exchanged",
+    "Your two answers stand in the wrong order: first whether it depends on the position (axis 1), then whether on "
+    "the sequence (axis 0).",
+)
+def _(add: Add, x: Tensor) -> tuple[bool, bool]:
+    return reference_depends_on(add, x)[::-1]
+
+
+@probe.misconception(
+    "answers turned round",
+    "Your answers are the wrong way round: True says that what is added *does* depend on it.",
+)
+def _(add: Add, x: Tensor) -> tuple[bool, bool]:
+    position, row = reference_depends_on(add, x)
+    return not position, not row
+
+
+@probe.misconception(
+    "results compared, not what was added",
+    "You compare the tokens after the sum. They differ anyway, since the tokens did before. Subtract x first.",
+)
+def _(add: Add, x: Tensor) -> tuple[bool, bool]:
+    after = add(x)
+    return differs(after - after[:, :1]), differs(after - after[:1])
+
+
+@probe.misconception(
+    "two places, two sequences",
+    "You compare the first two places and the first two sequences. What is added may differ farther on: compare all.",
+)
+def _(add: Add, x: Tensor) -> tuple[bool, bool]:
+    added = add(x) - x
+    return differs(added[:, 1] - added[:, 0]), differs(added[1] - added[0])
+
+
+@probe.misconception(
+    "first and last",
+    "You compare the first place with the last one, and the first sequence with the last one. Those between may differ "
+    "from both: compare all.",
+)
+def _(add: Add, x: Tensor) -> tuple[bool, bool]:
+    added = add(x) - x
+    return differs(added[:, -1] - added[:, 0]), differs(added[-1] - added[0])
+
+
+@probe.misconception(
+    "one sequence for positions, one place for sequences",
+    "You look for positions in the first sequence alone, and for sequences at the first place alone. Compare the whole "
+    "of what was added: (batch, seq_len, dim).",
+)
+def _(add: Add, x: Tensor) -> tuple[bool, bool]:
+    added = add(x) - x
+    return differs(added[0] - added[0, :1]), differs(added[:, 0] - added[:1, 0])
+
+
+@probe.misconception(
+    "only the first channel",
+    "You look at the first channel alone. A position may be written into any other: compare all channels.",
+)
+def _(add: Add, x: Tensor) -> tuple[bool, bool]:
+    added = (add(x) - x)[..., :1]
+    return differs(added - added[:, :1]), differs(added - added[:1])
+
+
+@probe.misconception(
+    "channels summed up",
+    "You take the sum or mean over the channels before you compare. What is added to one channel and taken from "
+    "another is lost then: compare channel by channel.",
+)
+def _(add: Add, x: Tensor) -> tuple[bool, bool]:
+    added = (add(x) - x).sum(dim=-1, keepdim=True)
+    return differs(added - added[:, :1]), differs(added - added[:1])
+
+
+@probe.misconception(
+    "means compared",
+    "For positions you take the mean over the sequences first, or for sequences the mean over the places. The rest may "
+    "cancel: compare every token.",
+)
+def _(add: Add, x: Tensor) -> tuple[bool, bool]:
+    added = add(x) - x
+    by_place, by_row = added.mean(dim=0), added.mean(dim=1)
+    return differs(by_place - by_place[:1]), differs(by_row - by_row[:1])
+
+
+@probe.misconception(
+    "only upwards",
+    "You look for differences above a tolerance and forget their sign: what is *less* than at the first place differs "
+    "too. Take .abs() first.",
+)
+def _(add: Add, x: Tensor) -> tuple[bool, bool]:
+    added = add(x) - x
+    return bool((added - added[:, :1]).max() > 1e-4), bool((added - added[:1]).max() > 1e-4)
+
+
+@probe.misconception(
+    "exact equality",
+    "You ask for bitwise equal numbers. (x + row) - x is not exactly the row, since the sum was rounded. Allow for "
+    "differences up to 0.0001.",
+)
+def _(add: Add, x: Tensor) -> tuple[bool, bool]:
+    added = add(x) - x
+    return differs(added - added[:, :1], 0.0), differs(added - added[:1], 0.0)
+
+
+@probe.misconception(
+    "tolerance too large",
+    "You forgive too much: a difference of 0.001 is no rounding. Rows of a table are small, often 0.02.",
+)
+def _(add: Add, x: Tensor) -> tuple[bool, bool]:
+    added = add(x) - x
+    return differs(added - added[:, :1], 1e-2), differs(added - added[:1], 1e-2)
+
+
+@probe.misconception(
+    "all places must differ",
+    "You answer True only if every place, or every sequence, differs from the first one. A single one that differs "
+    "is enough: what is added depends on the place then.",
+)
+def _(add: Add, x: Tensor) -> tuple[bool, bool]:
+    added = add(x) - x
+    places = (added - added[:, :1]).abs().amax(dim=(0, 2))[1:]
+    rows = (added - added[:1]).abs().amax(dim=(1, 2))[1:]
+    return bool((places > 1e-4).all()), bool((rows > 1e-4).all())
+
+
+@probe.misconception(
+    "is anything added?",
+    "You ask whether anything is added at all. The same vector everywhere says nothing about a place: compare places "
+    "with each other, and sequences with each other.",
+)
+def _(add: Add, x: Tensor) -> tuple[bool, bool]:
+    something = differs(add(x) - x)
+    return something, something
+
+
+@probe.misconception(
+    "one answer for both",
+    "Your two answers are always the same: does what is added depend on anything? Ask twice, along axis 1 and along "
+    "axis 0.",
+)
+def _(add: Add, x: Tensor) -> tuple[bool, bool]:
+    return (any(reference_depends_on(add, x)),) * 2
+
+
+@probe.misconception(
+    "positions alone",
+    "You take for granted that nothing depends on the sequence. That is just what the famous bug does.",
+)
+def _(add: Add, x: Tensor) -> tuple[bool, bool]:
+    return reference_depends_on(add, x)[0], False
+
+
+@probe.alternative
+def depends_on(add: Add, x: Tensor) -> tuple[bool, bool]:
+    zeros = torch.zeros_like(x)
+    added = add(zeros)
+    places = any(not torch.allclose(added[:, i], added[:, 0], atol=1e-4) for i in range(x.shape[1]))
+    sequences = any(not torch.allclose(added[i], added[0], atol=1e-4) for i in range(x.shape[0]))
+    return places, sequences
+
+
+@probe.alternative
+def _(add: Add, x: Tensor) -> tuple[bool, bool]:
+    added = add(x) - x
+    spread = [(added.amax(dim=axis) - added.amin(dim=axis)).max().item() for axis in (1, 0)]
+    return spread[0] > 3e-4, spread[1] > 3e-4
+
+
+@probe.alternative
+def _(add: Add, x: Tensor) -> tuple[bool, bool]:
+    added = add(x) - x
+    return bool(added.std(dim=1).max() > 1e-4), bool(added.std(dim=0).max() > 1e-4)
