@@ -1,0 +1,503 @@
+"""grouped_query_attention: from heads on axis 2, as projections make them, to what the output projection takes."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...exercise import Exercise
+from ...expect import expect_close, expect_like, expect_value_error
+from .common import HALVES, LESSON, at_least_float32, attend, by_formula, draw, expect_gradients, places_up_to
+
+
+def refuse_odd_groups(q: Tensor, k: Tensor) -> None:
+    if q.shape[2] % k.shape[2]:
+        raise ValueError(f"n_heads ({q.shape[2]}) must be a multiple of n_kv_heads ({k.shape[2]})")
+
+
+def heads_first(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Heads on axis 1, and as many key/value heads as query heads, after the check that all answers have right."""
+    refuse_odd_groups(q, k)
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    return q, *(x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
+
+
+def merged(x: Tensor) -> Tensor:
+    """(batch, n_heads, query_len, head_dim) to (batch, query_len, n_heads * head_dim)."""
+    return x.transpose(1, 2).flatten(2)
+
+
+def reference(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return merged(attend(*heads_first(q, k, v)))
+
+
+def expected(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The formula, for heads on axis 2 and merged."""
+    return merged(by_formula(*(x.transpose(1, 2) for x in (q, k, v))))
+
+
+def inputs(
+    batch: int, query_len: int, key_len: int, n_heads: int, n_kv_heads: int, head_dim: int, seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    q = draw(batch, query_len, n_heads, head_dim, seed=seed, dtype=dtype)
+    k, v = (draw(batch, key_len, n_kv_heads, head_dim, seed=seed + 50 * i, dtype=dtype) for i in (1, 2))
+    return q, k, v
+
+
+def cases() -> list[tuple]:
+    """Axes of different sizes and of equal ones, one to all heads shared, cached keys, half precision, a refusal."""
+    sizes = [
+        (2, 5, 5, 6, 3, 8, torch.float32),
+        (1, 4, 4, 6, 2, 4, torch.float32),
+        (4, 4, 4, 4, 2, 4, torch.float32),
+        (3, 3, 3, 3, 3, 3, torch.float32),
+        (2, 2, 6, 4, 1, 8, torch.float32),
+        (2, 3, 3, 4, 2, 8, torch.bfloat16),
+    ]
+    found = [
+        tuple(x.requires_grad_() for x in inputs(*size, seed=seed, dtype=dtype))
+        for seed, (*size, dtype) in enumerate(sizes)
+    ]
+    return [*found, inputs(1, 3, 3, 4, 3, 8)]
+
+
+grouped_query_attention = Exercise(
+    name="grouped_query_attention",
+    lesson=LESSON,
+    points=6,
+    minutes=12,
+    parameters=("q", "k", "v"),
+    reference=reference,
+    cases=cases,
+    returns=Tensor,
+    hints=(
+        "You have two of three parts: causal_attention and repeat_kv. Both want heads on axis 1; here they stand on "
+        "axis 2, because a projection makes all channels of a token side by side.",
+        "transpose(1, 2) exchanges two axes; reshape and view only cut the same row of numbers elsewhere, and would "
+        "mix tokens with heads.",
+        "At the end the way back: first exchange the two axes again, so that all heads of one token stand together, "
+        "then join the last two axes. The check of n_heads and n_kv_heads comes before everything else.",
+    ),
+)
+
+
+@grouped_query_attention.property("shape (batch, query_len, n_heads * head_dim), dtype of q")
+def _(answer: Callable) -> None:
+    for size in ((1, 1, 1, 1, 1, 2), (2, 5, 5, 6, 3, 8), (1, 2, 7, 4, 1, 4)):
+        for dtype in (torch.float32, *HALVES, torch.float64):
+            q, k, v = inputs(*size, dtype=dtype)
+            where = f"q of shape {tuple(q.shape)} and k of shape {tuple(k.shape)} in {str(dtype)[6:]}"
+            shape = (q.shape[0], q.shape[1], q.shape[2] * q.shape[3])
+            expect_like(answer(q, k, v), shape=shape, dtype=dtype, where=where)
+
+
+@grouped_query_attention.property("the first token gets its own values, a copy for each query head of the group")
+def _(answer: Callable) -> None:
+    q, k, _ = inputs(1, 2, 2, 4, 2, 2)
+    v = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]], [[0.0, 0.0], [0.0, 0.0]]]], device=q.device)
+    want = torch.tensor([1.0, 2.0, 1.0, 2.0, 3.0, 4.0, 3.0, 4.0])
+    expect_close(answer(q, k, v)[0, 0], want, where="4 heads that share values [1, 2] and [3, 4], token 0")
+
+
+@grouped_query_attention.property("as many key/value heads as query heads: multi-head attention")
+def _(answer: Callable) -> None:
+    for seed, size in enumerate([(2, 5, 5, 3, 3, 8), (3, 3, 3, 3, 3, 3), (1, 4, 4, 1, 1, 8)]):
+        q, k, v = inputs(*size, seed=seed)
+        expect_close(answer(q, k, v), expected(q, k, v), where=f"q, k and v of shape {tuple(q.shape)}")
+
+
+@grouped_query_attention.property("a single key/value head: multi-query attention")
+def _(answer: Callable) -> None:
+    for seed, size in enumerate([(2, 5, 5, 3, 1, 8), (1, 4, 4, 8, 1, 4)]):
+        q, k, v = inputs(*size, seed=seed)
+        where = f"q of shape {tuple(q.shape)} and k of shape {tuple(k.shape)}"
+        expect_close(answer(q, k, v), expected(q, k, v), where=where)
+
+
+@grouped_query_attention.property("query head i reads key/value head i // group_size")
+def _(answer: Callable) -> None:
+    for seed, size in enumerate([(2, 5, 5, 6, 3, 8), (2, 5, 5, 6, 2, 8), (1, 3, 3, 9, 3, 16), (4, 4, 4, 4, 2, 4)]):
+        q, k, v = inputs(*size, seed=seed)
+        where = f"q of shape {tuple(q.shape)} and k of shape {tuple(k.shape)}"
+        expect_close(answer(q, k, v), expected(q, k, v), where=where)
+
+
+@grouped_query_attention.property("a key/value head reaches its own query heads, and no others")
+def _(answer: Callable) -> None:
+    q, k, v = inputs(1, 4, 4, 6, 3, 2)
+    before = answer(q, k, v)
+    for head in range(3):
+        new = v.clone()
+        new[:, :, head] += 1
+        reached = (answer(q, k, new) - before).unflatten(-1, (6, 2)).abs().amax(dim=(0, 1, 3)) > 1e-3
+        want = torch.arange(6) // 2 == head
+        where = f"query heads (1 = reached) after values of key/value head {head} of 3 were changed"
+        expect_close(reached.float(), want.float(), where=where)
+
+
+@grouped_query_attention.property("later tokens and other rows of the batch change nothing")
+def _(answer: Callable) -> None:
+    q, k, v = inputs(3, 5, 5, 4, 2, 8)
+    before = answer(q, k, v)
+    new = [x.clone() for x in (q, k, v)]
+    for i, x in enumerate(new):
+        x[:, 3:] = draw(*x[:, 3:].shape, seed=7 + i)
+        x[2] = draw(*x[2].shape, seed=11 + i)
+    where = "tokens 0 to 2 of rows 0 and 1, after everything else was replaced at random"
+    expect_close(answer(*new)[:2, :3], before[:2, :3], where=where)
+
+
+@grouped_query_attention.property("with cached keys, the queries are the last places")
+def _(answer: Callable) -> None:
+    q, k, v = inputs(2, 7, 7, 4, 2, 8)
+    for new in (1, 3):
+        expect_close(answer(q[:, -new:], k, v), expected(q, k, v)[:, -new:], where=f"{new} queries and 7 keys")
+
+
+@grouped_query_attention.property("gradients flow back to q, k and v")
+def _(answer: Callable) -> None:
+    given = tuple(x.requires_grad_() for x in inputs(2, 5, 5, 4, 2, 8))
+    upstream = draw(2, 5, 32, seed=3)
+    q, k, v = (x.double().transpose(1, 2) for x in given)
+    exact = F.scaled_dot_product_attention(q, *(x[:, [0, 0, 1, 1]] for x in (k, v)), is_causal=True)
+    wanted = torch.autograd.grad(merged(exact), given, upstream.double())
+    expect_gradients(grouped_query_attention, answer, given, wanted, upstream)
+
+
+@grouped_query_attention.property("n_heads that is no multiple of n_kv_heads is refused with a ValueError")
+def _(answer: Callable) -> None:
+    for n_heads, n_kv_heads in ((4, 3), (3, 2), (2, 4)):
+        where = f"{n_heads} query heads and {n_kv_heads} key/value heads"
+        expect_value_error(answer, *inputs(1, 3, 3, n_heads, n_kv_heads, 8), where=where)
+
+
+@grouped_query_attention.misconception(
+    "the row of key/value heads repeated",
+    "Query heads take turns: head 0 reads key/value head 0, head 1 reads 1, and so on round again, as .repeat or i % "
+    "n_kv_heads gives. Neighbours share: heads 0 and 1 of a group of two read the same one. Pretrained weights expect "
+    "that, and nothing else will tell you.",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    refuse_odd_groups(q, k)
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    return merged(attend(q, *(x.repeat(1, q.shape[1] // k.shape[1], 1, 1) for x in (k, v))))
+
+
+@grouped_query_attention.misconception(
+    "key/value heads in reverse order",
+    "The groups are right, but the first group reads the last key/value head.",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    q, k, v = heads_first(q, k, v)
+    return merged(attend(q, k.flip(1), v.flip(1)))
+
+
+@grouped_query_attention.misconception(
+    "one key/value head for all",
+    "All query heads read key/value head 0, so the others might as well not be there. That is multi-query attention; "
+    "with n_kv_heads heads each group has one of its own.",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    q, k, v = heads_first(q, k, v)
+    return merged(attend(q, k[:, :1].expand_as(k), v[:, :1].expand_as(v)))
+
+
+@grouped_query_attention.misconception(
+    "the mean of all key/value heads",
+    "You average over all key/value heads. Each group reads its own one, as it is; pooling is what is done once to the "
+    "weights of a multi-head model.",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    q, k, v = heads_first(q, k, v)
+    return merged(attend(q, *(at_least_float32(x).mean(1, keepdim=True).expand_as(x) for x in (k, v))))
+
+
+@grouped_query_attention.misconception(
+    "keys shared one way, values another",
+    "Keys are repeated in place (A A B B), but values as a row (A B A B), so a query head finds with the key of one "
+    "head and takes the value of another.",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    group_size = q.shape[2] // k.shape[2]
+    q, k, _ = heads_first(q, k, v)
+    return merged(attend(q, k, v.transpose(1, 2).repeat(1, group_size, 1, 1)))
+
+
+@grouped_query_attention.misconception(
+    "merged without transposing back",
+    "Attention is right, but the heads are joined while they still stand before the tokens. A row of your result "
+    "holds several tokens of one head, later ones too, in place of all heads of one token. Exchange the axes first.",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    mixed = attend(*heads_first(q, k, v))
+    return mixed.reshape(q.shape[0], q.shape[1], -1)
+
+
+@grouped_query_attention.misconception(
+    "not merged",
+    "The numbers are right, but heads and channels still stand on two axes. The output projection takes one row for "
+    "each token: join the last two axes.",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return attend(*heads_first(q, k, v)).transpose(1, 2)
+
+
+@grouped_query_attention.misconception(
+    "heads left first",
+    "The numbers are right, but the heads still stand before the tokens. Exchange the two axes back and join the heads "
+    "with their channels: (batch, query_len, n_heads * head_dim).",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return attend(*heads_first(q, k, v))
+
+
+@grouped_query_attention.misconception(
+    "channel by channel, not head by head",
+    "In each row you put channel 0 of all heads first, then channel 1. The output projection expects head by head: all "
+    "channels of head 0, then those of head 1.",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return attend(*heads_first(q, k, v)).permute(0, 2, 3, 1).flatten(2)
+
+
+@grouped_query_attention.misconception(
+    "viewed, not transposed",
+    "You reshape (batch, seq_len, heads, head_dim) to (batch, heads, seq_len, head_dim). The shape is right, but the "
+    "numbers stay in their order, so a head gets pieces of several. Use transpose(1, 2).",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    refuse_odd_groups(q, k)
+    q, k, v = (x.reshape(x.shape[0], x.shape[2], x.shape[1], x.shape[3]) for x in (q, k, v))
+    return merged(attend(q, *(x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))))
+
+
+@grouped_query_attention.misconception(
+    "viewed on the way in and out",
+    "You reshape instead of exchanging axes, on the way in and on the way out. Shapes come out right, but each head "
+    "gets pieces of several tokens and heads. Use transpose(1, 2).",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    refuse_odd_groups(q, k)
+    shape = (q.shape[0], q.shape[1], -1)
+    q, k, v = (x.reshape(x.shape[0], x.shape[2], x.shape[1], x.shape[3]) for x in (q, k, v))
+    return attend(q, *(x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))).reshape(shape)
+
+
+@grouped_query_attention.misconception(
+    "heads attend to heads",
+    "The axes are not exchanged, so q @ k^T compares the heads of one token with each other, and no token ever reads "
+    "another one. Heads have to stand before the tokens, on axis 1.",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    refuse_odd_groups(q, k)
+    if q.shape[1] != k.shape[1]:
+        raise RuntimeError("as many queries as keys")
+    return attend(q, *(x.repeat_interleave(q.shape[2] // k.shape[2], dim=2) for x in (k, v))).flatten(2)
+
+
+@grouped_query_attention.misconception(
+    "batch and heads exchanged",
+    "The batch and the heads of q stand in each other's place. Where there are as many rows as heads, nothing "
+    "complains, and row 0 asks with the queries of other rows. Exchange axes 1 and 2, not 0.",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    q, k, v = heads_first(q, k, v)
+    if q.shape[0] != q.shape[1]:
+        raise RuntimeError("sizes do not fit")
+    return merged(attend(q.transpose(0, 1), k, v))
+
+
+@grouped_query_attention.misconception(
+    "only the first query heads",
+    "You cut q down to as many heads as there are keys, so most queries are lost. All of them stay; it is keys and "
+    "values that are shared.",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    refuse_odd_groups(q, k)
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    return merged(attend(q[:, : k.shape[1]], k, v))
+
+
+@grouped_query_attention.misconception(
+    "query heads averaged",
+    "You average the query heads of a group into one. All query heads stay, each with scores of its own; it is keys "
+    "and values that are shared.",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    refuse_odd_groups(q, k)
+    group_size = q.shape[2] // k.shape[2]
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    mean = q.unflatten(1, (-1, group_size)).mean(dim=2)
+    return merged(attend(mean, k, v).repeat_interleave(group_size, dim=1))
+
+
+@grouped_query_attention.misconception(
+    "softmax over the heads",
+    "Your softmax runs over the heads, as if they competed. The keys of one head compete, along the last axis.",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return merged(attend(*heads_first(q, k, v), softmax_dim=1))
+
+
+@grouped_query_attention.misconception(
+    "softmax over the queries",
+    "Your softmax runs over the queries. A query shares out its attention among the keys, along the last axis.",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return merged(attend(*heads_first(q, k, v), softmax_dim=-2))
+
+
+@grouped_query_attention.misconception(
+    "not divided",
+    "Scores are not divided by the square root of head_dim.",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return merged(attend(*heads_first(q, k, v), divisor=1.0))
+
+
+@grouped_query_attention.misconception(
+    "divided by the root of dim",
+    "You divide by the root of n_heads * head_dim. A score is a sum over the channels of one head, head_dim of them.",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return merged(attend(*heads_first(q, k, v), divisor=(q.shape[2] * q.shape[3]) ** 0.5))
+
+
+@grouped_query_attention.misconception(
+    "divided by head_dim",
+    "You divide by head_dim, not by its square root.",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return merged(attend(*heads_first(q, k, v), divisor=q.shape[3]))
+
+
+@grouped_query_attention.misconception(
+    "no mask",
+    "Every token reads every other, later ones too: hide the scores of later places before the softmax.",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    q, k, v = heads_first(q, k, v)
+    return merged(attend(q, k, v, allowed=torch.ones_like(places_up_to(q, k))))
+
+
+@grouped_query_attention.misconception(
+    "mask turned round",
+    "Each token reads itself and the tokens after it: your mask hides the past.",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    q, k, v = heads_first(q, k, v)
+    return merged(attend(q, k, v, allowed=~places_up_to(q, k, ahead=-1)))
+
+
+@grouped_query_attention.misconception(
+    "its own place hidden",
+    "Each token reads the tokens before it, but not itself, and the first one gets NaN. Its own place is its to read.",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    q, k, v = heads_first(q, k, v)
+    return merged(attend(q, k, v, allowed=places_up_to(q, k, ahead=-1)))
+
+
+@grouped_query_attention.misconception(
+    "one place too far",
+    "Each token reads one place too far, the very token that it is to predict.",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    q, k, v = heads_first(q, k, v)
+    return merged(attend(q, k, v, allowed=places_up_to(q, k, ahead=1)))
+
+
+@grouped_query_attention.misconception(
+    "masked after the softmax",
+    "You set weights to 0 after the softmax: the rest no longer sum to 1, and later tokens still count in what they "
+    "were divided by. Hide scores before it.",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    q, k, v = heads_first(q, k, v)
+    scores = at_least_float32(q) @ at_least_float32(k).transpose(-2, -1) / q.shape[-1] ** 0.5
+    return merged((scores.softmax(dim=-1) * places_up_to(q, k) @ at_least_float32(v)).to(q.dtype))
+
+
+@grouped_query_attention.misconception(
+    "counted from the first key",
+    "With as many queries as keys you are right. With more keys, your first query stands at place 0 and reads only key "
+    "0, as is_causal=True has it in torch. But with cached keys the queries are the last places.",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    q, k, v = heads_first(q, k, v)
+    first = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
+    return merged(attend(q, k, v, allowed=first))
+
+
+@grouped_query_attention.misconception(
+    "keys and values exchanged",
+    "You compare queries with the values and mix the keys.",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    q, k, v = heads_first(q, k, v)
+    return merged(attend(q, v, k))
+
+
+@grouped_query_attention.misconception(
+    "float32 goes out",
+    "The numbers are right, but in float32, where q was bfloat16 or float16. Convert the result to the dtype of q.",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return merged(attend(*map(at_least_float32, heads_first(q, k, v))))
+
+
+@grouped_query_attention.misconception(
+    "no gradients",
+    "The numbers are right, but no gradient reaches q, k and v: .detach(), .data, torch.no_grad or a new torch.tensor "
+    "cuts them off.",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return reference(q.detach(), k.detach(), v.detach())
+
+
+@grouped_query_attention.misconception(
+    "every number of heads accepted",
+    "Everything is right, but 4 query heads and 3 key/value heads are let pass, or fail somewhere inside with another "
+    "error. Check first, and raise a ValueError that names both numbers.",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    n_heads, n_kv_heads = q.shape[2], k.shape[2]
+    of_query = torch.arange(n_heads, device=q.device) // max(n_heads // n_kv_heads, 1)
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    return merged(attend(q, *(x[:, of_query % n_kv_heads] for x in (k, v))))
+
+
+@grouped_query_attention.alternative
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    if q.shape[2] % k.shape[2]:
+        raise ValueError("n_heads must be a multiple of n_kv_heads")
+    past = torch.ones(q.shape[1], k.shape[1], dtype=torch.bool, device=q.device).tril(k.shape[1] - q.shape[1])
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=past, enable_gqa=True).transpose(1, 2).flatten(2)
+
+
+@grouped_query_attention.alternative
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    # Query heads of a group on an axis of their own: nothing is copied.
+    batch, query_len, n_heads, head_dim = q.shape
+    if n_heads % k.shape[2]:
+        raise ValueError("n_heads must be a multiple of n_kv_heads")
+    grouped = q.unflatten(2, (k.shape[2], -1)).float()
+    scores = torch.einsum("bikgd,bjkd->bkgij", grouped, k.float()) / head_dim**0.5
+    future = torch.ones_like(scores[0, 0, 0], dtype=torch.bool).triu(k.shape[1] - query_len + 1)
+    weights = scores.masked_fill(future, float("-inf")).softmax(dim=-1)
+    return torch.einsum("bkgij,bjkd->bikgd", weights, v.float()).reshape(batch, query_len, -1).to(q.dtype)
+
+
+@grouped_query_attention.alternative
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    group_size, rest = divmod(q.shape[2], k.shape[2])
+    if rest:
+        raise ValueError("n_heads must be a multiple of n_kv_heads")
+    heads = []
+    for i in range(q.shape[2]):
+        one = (q[:, :, i], k[:, :, i // group_size], v[:, :, i // group_size])
+        heads.append(attend(*one))
+    return torch.cat(heads, dim=-1)

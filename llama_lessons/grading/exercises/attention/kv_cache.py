@@ -1,0 +1,407 @@
+"""KVCache: keys and values of the tokens read so far, in memory taken beforehand."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llama_lessons.lab.device import choose_device
+
+from ...exercise import Exercise
+from ...expect import Mismatch, expect_close, expect_like
+from .common import LESSON, draw
+
+Kept = tuple[Tensor, Tensor, bool, str]
+
+
+def fills(cache_class: Any) -> Callable[..., Kept]:
+    """Make of a class the function that fills a cache piece by piece.
+
+    It returns what the last append returned, whether all of it lay in the same memory, and what was refused. A piece
+    that is refused is left out, and the next one is cut from where it would have begun.
+    """
+
+    def fill(k: Tensor, v: Tensor, max_seq_len: int, sizes: tuple[int, ...]) -> Kept:
+        batch, n_kv_heads, _, head_dim = k.shape
+        cache = cache_class(batch, n_kv_heads, max_seq_len, head_dim, k.dtype, choose_device())
+        kept, start, memory, refused = (k[:, :, :0], v[:, :, :0]), 0, set(), []
+        for size in sizes:
+            end = start + size
+            try:
+                kept = cache.append(k[:, :, start:end], v[:, :, start:end])
+            except Exception as error:
+                if not isinstance(error, ValueError) and end <= max_seq_len:
+                    raise
+                refused.append(f"{size} after {start}: {type(error).__name__}")
+                continue
+            start = end
+            memory.add(tuple(x.untyped_storage().data_ptr() for x in kept))
+        return (*kept, len(memory) <= 1, ", ".join(refused))
+
+    return fill
+
+
+class Base:
+    """The constructor as the notebook gives it, and an append that is right, each step to be got wrong."""
+
+    def __init__(
+        self,
+        batch: int,
+        n_kv_heads: int,
+        max_seq_len: int,
+        head_dim: int,
+        dtype: torch.dtype = torch.float32,
+        device: Any = None,
+    ) -> None:
+        self.length = 0
+        self.keys = torch.zeros(batch, n_kv_heads, max_seq_len, head_dim, dtype=dtype, device=device)
+        self.values = torch.zeros_like(self.keys)
+
+    def end(self, k: Tensor) -> int:
+        return self.length + k.shape[2]
+
+    def refuse(self, k: Tensor) -> None:
+        if self.length + k.shape[2] > self.keys.shape[2]:
+            raise ValueError(f"{k.shape[2]} more do not fit after {self.length}")
+
+    def write(self, k: Tensor, v: Tensor) -> None:
+        self.keys[:, :, self.length : self.length + k.shape[2]] = k
+        self.values[:, :, self.length : self.length + k.shape[2]] = v
+
+    def kept(self) -> tuple[Tensor, Tensor]:
+        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
+
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        self.refuse(k)
+        self.write(k, v)
+        self.length = self.end(k)
+        return self.kept()
+
+
+def pair(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    return draw(*shape, seed=seed, dtype=dtype), draw(*shape, seed=seed + 50, dtype=dtype)
+
+
+def cases() -> list[tuple]:
+    """Prefill and steps, more room than tokens, a full cache, half precision, refusals at once and in between."""
+    return [
+        (*pair(2, 3, 5, 4), 8, (5,)),
+        (*pair(2, 3, 5, 4, seed=1), 8, (3, 1, 1)),
+        (*pair(2, 2, 6, 4, seed=2), 6, (1, 2, 3)),
+        (*pair(1, 2, 4, 4, seed=3, dtype=torch.bfloat16), 6, (1, 1, 1, 1)),
+        (*pair(1, 1, 6, 2, seed=4), 4, (3, 2, 1)),
+        (*pair(1, 2, 8, 2, seed=5), 5, (2, 4, 2)),
+        (*pair(1, 1, 9, 2, seed=6), 4, (5, 2)),
+        (*pair(1, 1, 4, 2, seed=7), 4, (4,)),
+    ]
+
+
+kv_cache = Exercise(
+    name="KVCache",
+    lesson=LESSON,
+    points=4,
+    minutes=8,
+    parameters=("batch", "n_kv_heads", "max_seq_len", "head_dim", "dtype", "device"),
+    reference=Base,
+    cases=cases,
+    returns=(Tensor, Tensor, bool, str),
+    using=fills,
+    hints=(
+        "self.length says how many places are taken. The new tokens go into the next k.shape[2] places of axis 2, in "
+        "self.keys and in self.values. What is self.length afterwards?",
+        "Assigning to a slice, x[:, :, a:b] = y, writes into the memory of x. And x[:, :, :b] copies nothing: it is a "
+        "view of the same memory.",
+        "Look whether there is room before you write anything or count anything: after a ValueError the cache should "
+        "be as it was.",
+    ),
+)
+
+
+def expect_kept(answer: Callable, k: Tensor, v: Tensor, room: int, sizes: tuple[int, ...], refused: str = "") -> None:
+    """Refuse an answer that does not keep all pieces but those that there is no room for."""
+    pieces = f"pieces of {', '.join(map(str, sizes))} in a cache for {room}"
+    keys, values, _, seen = answer(k, v, room, sizes)
+    if seen != refused:
+        wanted, came = (f"a refusal of {what}" if what else "no refusal" for what in (refused, seen))
+        raise Mismatch(f"{pieces}: expected {wanted}, got {came}")
+    there = sum(sizes) - sum(int(piece.split()[0]) for piece in refused.split(", ") if piece)
+    for name, got, want in (("keys", keys, k), ("values", values, v)):
+        where = f"{name} after {pieces}"
+        expect_like(got, shape=(*k.shape[:2], there, k.shape[3]), dtype=k.dtype, where=where)
+        expect_close(got, want[:, :, :there], where=where, rtol=0, atol=0)
+
+
+@kv_cache.property("a prompt at once: its own keys and values come back")
+def _(answer: Callable) -> None:
+    for seed, (shape, room) in enumerate([((2, 3, 5, 4), 8), ((1, 1, 1, 2), 2), ((3, 2, 4, 8), 6)]):
+        expect_kept(answer, *pair(*shape, seed=seed), room, shape[2:3])
+
+
+@kv_cache.property("a prompt, then token by token: all that was appended comes back, in order")
+def _(answer: Callable) -> None:
+    k, v = pair(2, 3, 7, 4)
+    for sizes in ((4, 1, 1, 1), (1,) * 7, (2, 3, 2), (6, 1)):
+        expect_kept(answer, k, v, 9, sizes)
+
+
+@kv_cache.property("after each append, what is there so far")
+def _(answer: Callable) -> None:
+    k, v = pair(1, 2, 6, 4)
+    for n in range(5):
+        expect_kept(answer, k, v, 7, (2, *(1,) * n))
+
+
+@kv_cache.property("the last place may be filled")
+def _(answer: Callable) -> None:
+    k, v = pair(2, 2, 5, 4)
+    for sizes in ((5,), (4, 1), (1, 4)):
+        expect_kept(answer, k, v, 5, sizes)
+    expect_kept(answer, k[:, :, :1], v[:, :, :1], 1, (1,))
+
+
+@kv_cache.property("the cache's own dtype")
+def _(answer: Callable) -> None:
+    for dtype in (torch.bfloat16, torch.float16, torch.float64):
+        expect_kept(answer, *pair(1, 2, 3, 4, dtype=dtype), 4, (2, 1))
+
+
+@kv_cache.property("written into the memory taken beforehand, not copied anew each time")
+def _(answer: Callable) -> None:
+    k, v = pair(1, 2, 6, 4)
+    if not answer(k, v, 8, (3, 1, 1, 1))[2]:
+        raise Mismatch(
+            "expected views of self.keys and self.values from each append, but what came back lies in other memory: "
+            "torch.cat or .clone() copies all tokens at each new one"
+        )
+
+
+@kv_cache.property("too many tokens are refused with a ValueError")
+def _(answer: Callable) -> None:
+    k, v = pair(1, 2, 12, 4)
+    for room, sizes, refused in (
+        (4, (5,), "5 after 0: ValueError"),
+        (4, (4, 1), "1 after 4: ValueError"),
+        (5, (1, 3, 3), "3 after 4: ValueError"),
+        (4, (9,), "9 after 0: ValueError"),
+    ):
+        expect_kept(answer, k, v, room, sizes, refused)
+
+
+@kv_cache.property("after a refusal the cache is as it was")
+def _(answer: Callable) -> None:
+    k, v = pair(1, 2, 110, 4)
+    for room, sizes, refused in (
+        (4, (3, 2, 1), "2 after 3: ValueError"),
+        (5, (2, 4, 3), "4 after 2: ValueError"),
+        (5, (1, 1, 100, 2), "100 after 2: ValueError"),
+    ):
+        expect_kept(answer, k, v, room, sizes, refused)
+
+
+@kv_cache.misconception(
+    "only the new tokens returned",
+    "You return the keys and values that were just appended. Attention of the new tokens needs all so far: return what "
+    "is in the cache up to the new length.",
+)
+class _(Base):
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        super().append(k, v)
+        return k, v
+
+
+@kv_cache.misconception(
+    "the empty places returned too",
+    "You return the whole memory, with the places that no token has filled. Attention would read zeros there as if "
+    "they were keys: cut at the new length.",
+)
+class _(Base):
+    def kept(self) -> tuple[Tensor, Tensor]:
+        return self.keys, self.values
+
+
+@kv_cache.misconception(
+    "length never counted on",
+    "self.length stays as it was, so each append begins at the same place and writes over what was there.",
+)
+class _(Base):
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        self.refuse(k)
+        self.write(k, v)
+        return self.keys[:, :, : self.end(k)], self.values[:, :, : self.end(k)]
+
+
+@kv_cache.misconception(
+    "what was there before returned",
+    "You cut at the old length: what is returned lacks the tokens that were just appended. Count on first.",
+)
+class _(Base):
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        before = self.length
+        super().append(k, v)
+        return self.keys[:, :, :before], self.values[:, :, :before]
+
+
+@kv_cache.misconception(
+    "one counted for each append",
+    "You add 1 to the length at each append. Token by token that is right, but a prompt is appended at once: add "
+    "k.shape[2].",
+)
+class _(Base):
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        self.refuse(k)
+        self.write(k, v)
+        self.length += 1
+        return self.kept()
+
+
+@kv_cache.misconception(
+    "length set, not counted on",
+    "You set the length to that of the newest piece. It is to grow: self.length + k.shape[2].",
+)
+class _(Base):
+    def end(self, k: Tensor) -> int:
+        return k.shape[2]
+
+
+@kv_cache.misconception(
+    "newest tokens first",
+    "You put the new tokens before the old ones. The places are those of the text: the queries count from the end.",
+)
+class _(Base):
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        self.refuse(k)
+        old, end = self.length, self.end(k)
+        for memory, new in ((self.keys, k), (self.values, v)):
+            memory[:, :, k.shape[2] : end] = memory[:, :, :old].clone()
+            memory[:, :, : k.shape[2]] = new
+        self.length = end
+        return self.kept()
+
+
+@kv_cache.misconception(
+    "overflow dropped",
+    "Tokens for which there is no room are dropped without a word. The model would go on as if they had never been "
+    "said: raise a ValueError.",
+)
+class _(Base):
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        room = self.keys.shape[2] - self.length
+        return super().append(k[:, :, :room], v[:, :, :room])
+
+
+@kv_cache.misconception(
+    "oldest tokens pushed out",
+    "Where there is no room, you push out the oldest tokens. Such caches exist, but it is not what is asked: raise a "
+    "ValueError, so that nobody loses the start of a text without knowing.",
+)
+class _(Base):
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        size = self.keys.shape[2]
+        for name, new in (("keys", k), ("values", v)):
+            kept = torch.cat((getattr(self, name)[:, :, : self.length], new), dim=2)[:, :, -size:]
+            getattr(self, name)[:, :, : kept.shape[2]] = kept
+        self.length = min(self.length + k.shape[2], size)
+        return self.kept()
+
+
+@kv_cache.misconception(
+    "the error of torch left to speak",
+    "Too many tokens fail, but with a RuntimeError of torch about sizes, somewhere inside. Look first whether there is "
+    "room, and raise a ValueError.",
+)
+class _(Base):
+    def refuse(self, k: Tensor) -> None:
+        return None
+
+
+@kv_cache.misconception(
+    "the last place refused",
+    "You refuse to fill the last place: >= where > is meant. max_seq_len tokens fit.",
+)
+class _(Base):
+    def refuse(self, k: Tensor) -> None:
+        if self.length + k.shape[2] >= self.keys.shape[2]:
+            raise ValueError("full")
+
+
+@kv_cache.misconception(
+    "refused too late",
+    "You count the new tokens first and refuse them afterwards, so after a ValueError the cache believes that it holds "
+    "them. Look whether there is room before anything changes.",
+)
+class _(Base):
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        start, self.length = self.length, self.end(k)
+        if self.length > self.keys.shape[2]:
+            raise ValueError("full")
+        self.keys[:, :, start : self.length] = k
+        self.values[:, :, start : self.length] = v
+        return self.kept()
+
+
+@kv_cache.misconception(
+    "only the size of the new piece looked at",
+    "You refuse a piece that is longer than the whole cache, but forget what is in it already: it is self.length plus "
+    "the new tokens that have to fit.",
+)
+class _(Base):
+    def refuse(self, k: Tensor) -> None:
+        if k.shape[2] > self.keys.shape[2]:
+            raise ValueError("full")
+
+
+@kv_cache.misconception(
+    "keys for values",
+    "The keys are written into both memories, so attention mixes keys. v goes into self.values.",
+)
+class _(Base):
+    def write(self, k: Tensor, v: Tensor) -> None:
+        super().write(k, k)
+
+
+@kv_cache.misconception(
+    "values before keys",
+    "You return the values first. Keys first, then values.",
+)
+class _(Base):
+    def kept(self) -> tuple[Tensor, Tensor]:
+        return super().kept()[::-1]
+
+
+@kv_cache.misconception(
+    "copied anew each time",
+    "The numbers are right, but torch.cat or .clone() copies all earlier tokens at each new one, and for a long text "
+    "that is most of the work. Write into self.keys and self.values, and return slices of them, which copy nothing.",
+)
+class _(Base):
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        self.refuse(k)
+        old = getattr(self, "joined", (k[:, :, :0], v[:, :, :0]))
+        self.joined = tuple(torch.cat((a, b), dim=2) for a, b in zip(old, (k, v), strict=True))
+        self.length = self.end(k)
+        return self.joined
+
+
+@kv_cache.alternative
+class _(Base):
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        new = k.shape[2]
+        if new > self.keys.shape[2] - self.length:
+            raise ValueError("no room")
+        self.keys.narrow(2, self.length, new).copy_(k)
+        self.values.narrow(2, self.length, new).copy_(v)
+        self.length += new
+        return self.keys.narrow(2, 0, self.length), self.values.narrow(2, 0, self.length)
+
+
+@kv_cache.alternative
+class _(Base):
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        places = torch.arange(self.length, self.length + k.shape[2], device=k.device)
+        if len(places) and places[-1] >= self.keys.shape[2]:
+            raise ValueError("no room")
+        self.keys.index_copy_(2, places, k)
+        self.values.index_copy_(2, places, v)
+        self.length += len(places)
+        return self.kept()

@@ -1,0 +1,50 @@
+"""Quick questions of lesson 07."""
+
+from ...question import question
+from .common import LESSON
+
+which_mask_with_a_cache = question(
+    name="which_mask_with_a_cache",
+    lesson=LESSON,
+    right="c",
+    wrong={
+        "a": "The triangle of map a begins at the first key: the first new token would read one key, and miss the "
+        "other three that are cached. The new tokens come after the cached ones, so query 0 stands at place 3.",
+        "b": "In map b a token reads itself and what comes after it: that is the future, and it is the past that a "
+        "token may read.",
+        "d": "In map d all new tokens read each other. The four are read at once, but they still come one after the "
+        "other: the first of them must not see the fourth.",
+    },
+    hint="Three tokens are cached, and the first of the four new ones stands at place 3. How many keys may it read, "
+    "itself included?",
+)
+
+why_the_loss_is_too_low = question(
+    name="why_the_loss_is_too_low",
+    lesson=LESSON,
+    right="b",
+    wrong={
+        "a": "No amount of training helps: the tokens are drawn independently, so nothing in the past says anything "
+        "about the next one. The entropy, ln 16, is the lowest loss that an honest model can have.",
+        "c": "Positions say where a token stands, never which one it is. Take them away, and this model still cheats; "
+        "put the mask in, and it can't, with any kind of positions.",
+        "d": "Each batch is drawn anew, so there is nothing to remember. A model that learned its batches by heart "
+        "would show its true loss on the next one.",
+    },
+    hint="Which token would tell the model the answer, and what is there to keep it from reading that token?",
+)
+
+what_grouping_saves = question(
+    name="what_grouping_saves",
+    lesson=LESSON,
+    right="d",
+    wrong={
+        "a": "The number of scores stays: there are still 32 query heads, and each compares each query with each key. "
+        "Only whose keys they are has changed.",
+        "b": "GQA is grouped-query attention, a way to save memory. It does not make a model answer better; compared "
+        "at the same size it costs a little quality. The data set for questions on pictures only shares the letters.",
+        "c": "Only k_proj and v_proj get smaller, to a quarter. q_proj and o_proj stay, and so do the feed-forward "
+        "layers, which hold most of the parameters.",
+    },
+    hint="What is there 8 times in place of 32 times, and when does it have to be read?",
+)
