@@ -1,4 +1,4 @@
-"""Grade your own exercise notebooks: `python -m llama_lessons.grading.grade [LESSON]`, or `make grade`.
+"""Grade your own exercise notebooks: `python -m llama_lessons.grading.grade [LESSON ...]`, or `make grade`.
 
 Each notebook is run from top to bottom in a fresh kernel by nbval. It is run as a cleaned copy, so that stored outputs,
 tags and nbval's comments count for nothing; what counts are the verdicts that `check` gives in this run alone.
@@ -37,9 +37,9 @@ Lessons = dict[str, list[Exercise]]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Grade one lesson or all; return 0 if every exercise is right, 1 if not, 2 if it cannot be done at all."""
+    """Grade the named lessons, or all; return 0 if every exercise is right, 1 if not, 2 if it cannot be done at all."""
     parser = argparse.ArgumentParser(prog="python -m llama_lessons.grading.grade", description=__doc__)
-    parser.add_argument("lesson", nargs="?", help="such as 03_rope; default: all lessons")
+    parser.add_argument("lessons", nargs="*", metavar="LESSON", help="such as 03_rope; default: all lessons")
     parser.add_argument("--exercises", type=Path, metavar="DIR", help="default: exercises/ of the course")
     parser.add_argument("--cell-seconds", type=float, default=CELL_SECONDS, help="a cell is stopped after that many")
     options = parser.parse_args(arguments)
@@ -47,17 +47,16 @@ def main(arguments: list[str] | None = None) -> int:
     folder = options.exercises or next((f for f in (COURSE / "exercises", Path("exercises")) if f.is_dir()), None)
     try:
         choose_device()
-        if options.lesson and options.lesson not in asked:
-            raise ValueError(f"no lesson {options.lesson!r} has exercises. There are: {', '.join(asked)}")
+        for lesson in options.lessons:
+            if lesson not in asked:
+                raise ValueError(f"no lesson {lesson!r} has exercises. There are: {', '.join(asked)}")
         if folder is None or not folder.is_dir():
             raise ValueError(f"no folder {folder or 'exercises'} is here")
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
     try:
-        return _grade(
-            {options.lesson: asked[options.lesson]} if options.lesson else asked, folder, options.cell_seconds
-        )
+        return _grade({lesson: asked[lesson] for lesson in options.lessons or asked}, folder, options.cell_seconds)
     except KeyboardInterrupt:
         print("Interrupted before the end: no points.", file=sys.stderr)
         return 130

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from llama_lessons.grading.exercise import REGISTRY
+from llama_lessons.grading.exercise import REGISTRY, lessons
 from tools import grader_report
 from tools.grader_report import EQUIVALENT, MECHANICAL_TARGET, NAMED_TARGET, main, mutants, shares, solutions, table
 
@@ -61,20 +61,33 @@ def test_texts_of_exceptions_and_annotations_are_not_mutated():
 def test_every_exercise_needs_a_solution(monkeypatch, capsys):
     monkeypatch.setattr(grader_report, "notebooks", lambda *_: [])
     assert main([]) == 1
-    assert "no solution notebook answers rope_frequencies, " in capsys.readouterr().err
+    assert "no solution notebook answers is_order_blind, " in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_all_is_named_and_nearly_all_is_killed(tmp_path, capsys):
-    code = main(["--json", str(tmp_path / "report.json")])
+@pytest.mark.parametrize("lesson", lessons())
+def test_all_is_named_and_nearly_all_is_killed(lesson, tmp_path, capsys):
+    code = main([lesson, "--json", str(tmp_path / "report.json")])
     out = capsys.readouterr().out
     assert code == 0, out
     written = json.loads((tmp_path / "report.json").read_text())
     assert written["named"] >= NAMED_TARGET
     assert written["killed"] >= MECHANICAL_TARGET
-    assert [row["exercise"] for row in written["exercises"]] == list(REGISTRY)
+    names = [exercise.name for exercise in lessons()[lesson]]
+    assert [row["exercise"] for row in written["exercises"]] == names
     listed = {(row["exercise"], line) for row in written["exercises"] for line in row["equivalent"]}
-    assert listed == set(EQUIVALENT)  # none is listed that a check can tell after all
+    expected = {(name, line) for name, line in EQUIVALENT if name in names}
+    assert listed == expected  # none is listed that a check can tell after all
+
+
+def test_each_equivalent_mutant_is_of_an_exercise():
+    assert {name for name, _ in EQUIVALENT} <= set(REGISTRY)
+
+
+def test_an_unknown_lesson_is_refused_with_the_known_ones(capsys):
+    with pytest.raises(SystemExit):
+        main(["33_rope"])
+    assert "no lesson 33_rope has exercises; there are 00_start_here, " in capsys.readouterr().err
 
 
 def test_a_survivor_and_an_unnamed_misconception_are_shown_and_count():
