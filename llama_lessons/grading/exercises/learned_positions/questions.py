@@ -39,9 +39,9 @@ who_has_a_table = question(
     wrong={
         "a": "The original Transformer computed its positions from sines and cosines. Its paper reports that a learned "
         "table did nearly the same, and kept the sines.",
-        "c": "Llama has no table: SmolLM2, which is built like Llama, has no parameter for positions at all. You listed "
-        "them in section 9.",
+        "c": "Llama has no table: SmolLM2, which is built like Llama, has no parameter for positions at all. Section "
+        "10 lists them.",
         "d": "They do it in three different ways, and only one of them learns its positions.",
     },
-    hint="One of the three papers is named after sections 9 and 10 of the lesson. For the other two, see the box there.",
+    hint="Section 10 of the lesson has a box on just this, and a list of all parameters of a real model.",
 )
