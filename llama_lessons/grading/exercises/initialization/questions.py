@@ -1,0 +1,51 @@
+"""Quick questions of lesson 06."""
+
+from ...question import question
+from .common import LESSON
+
+__all__ = ["how_relu_fades", "which_scheme_is_llamas", "why_small_weights_do_not_die"]
+
+how_relu_fades = question(
+    name="how_relu_fades",
+    lesson=LESSON,
+    right="c",
+    wrong={
+        "a": "A straight line on a *logarithmic* axis is a constant factor, not a constant step. If each layer "
+        "subtracted the same amount, the line would bend downwards ever more steeply.",
+        "b": "Halving the rms in every layer would leave 1e-9 after 30 layers. It is the mean *square* that halves, "
+        "and the rms is its root: 0.5 ** 15 is 3e-5.",
+        "d": "Then the curve would bend. Each layer has weights of its own, drawn around 0: whatever it reads, half of "
+        "its outputs are negative, in layer 30 as in layer 1.",
+    },
+    hint="Compute 0.5 ** 15 and 0.5 ** 30, and compare with where the curve ends.",
+)
+
+why_small_weights_do_not_die = question(
+    name="why_small_weights_do_not_die",
+    lesson=LESSON,
+    right="a",
+    wrong={
+        "b": "Rounding is not the trouble: float32 holds 1e-15 without effort. A signal that small is one that the "
+        "loss does not depend on, and section 6 shows that in a Llama it never becomes small.",
+        "c": "The output of a layer is a sum over fan_in products whether it is large or small, and at dim 576 the "
+        "factor is 576 * 0.02 ** 2 = 0.23, far below 1. Only at dim 2500 would it be 1.",
+        "d": "AdamW moves each weight by about the learning rate in a step, but it needs a gradient that says which "
+        "way. Section 6 measures before the first step, and nothing has died there.",
+    },
+    hint="What does the last layer of a plain stack read, and what does the last block of a Llama read?",
+)
+
+which_scheme_is_llamas = question(
+    name="which_scheme_is_llamas",
+    lesson=LESSON,
+    right="b",
+    wrong={
+        "a": "That is what popular articles say. Xavier takes each matrix's own shape into account, and the public "
+        "code does not: it has one number for all.",
+        "c": "SiLU is a relative of ReLU, but no factor 2 is found in the code, nor any fan_in: it has one number for "
+        "all matrices.",
+        "d": "That is GPT-2's scheme, and other code that trains Llamas uses it or one like it. Hugging Face's class "
+        "for Llama does not: one number for all.",
+    },
+    hint="Section 6 names the setting, initializer_range, and its default.",
+)
