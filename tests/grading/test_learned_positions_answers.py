@@ -151,7 +151,7 @@ class NamesThePositionOfTheLastToken(RightOutside):
 @wrong(TABLE)
 class AssertsInstead(RightOutside):
     def forward(self, x, start_pos=0):
-        assert 0 <= start_pos
+        assert start_pos >= 0
         assert start_pos + x.shape[1] <= len(self.weight)
         return super().forward(x, start_pos)
 
