@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from ipywidgets import HTML, IntSlider, VBox
+from ipywidgets import HTML, IntSlider, SelectionSlider, VBox
 
 from llama_lessons.lab import figures, widgets
 from llama_lessons.lab.figures import COLOURS, clock, figure_markup, show, subplots
@@ -83,6 +83,25 @@ def test_explore_redraws_when_a_slider_moves(shown: list) -> None:
     height.value = 7
     assert "A line up to &quot;9&quot;." in picture.value
     assert re.search(r"base64,([^\"]+)", picture.value)[1] != before
+
+
+def test_explore_offers_values_to_choose_from(shown: list) -> None:
+    explore(
+        lambda heads, norm: line(heads + len(norm)), heads=([8, 4, 1], 4), norm=(["RMSNorm", "LayerNorm"], "RMSNorm")
+    )
+    ((box, _),) = shown
+    heads, norm, picture = box.children
+    assert (type(heads), type(norm)) == (SelectionSlider, SelectionSlider)
+    assert (heads.options, heads.value, norm.value) == ((8, 4, 1), 4, "RMSNorm")
+    assert "A line up to &quot;11&quot;." in picture.value
+    norm.index = 1
+    heads.index = 2
+    assert "A line up to &quot;9&quot;." in picture.value
+
+
+def test_explore_refuses_a_first_value_that_is_no_choice(shown: list) -> None:
+    with pytest.raises(ValueError, match="heads begins at 3, which is none of 8, 4, 1"):
+        explore(line, heads=([8, 4, 1], 3))
 
 
 def test_explore_refuses_a_first_value_outside(shown: list) -> None:
