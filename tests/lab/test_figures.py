@@ -96,7 +96,7 @@ def test_explore_offers_values_to_choose_from(shown: list) -> None:
     assert "A line up to &quot;11&quot;." in picture.value
     norm.index = 1
     heads.index = 2
-    assert "A line up to &quot;9&quot;." in picture.value
+    assert "A line up to &quot;10&quot;." in picture.value
 
 
 def test_explore_refuses_a_first_value_that_is_no_choice(shown: list) -> None:
