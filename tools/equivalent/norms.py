@@ -2,4 +2,8 @@
 
 __all__ = ["EQUIVALENT"]
 
-EQUIVALENT: dict[tuple[str, str], str] = {}
+PROMOTED = "float32 times a weight in half precision is float32 all the same"
+
+EQUIVALENT: dict[tuple[str, str], str] = {
+    ("mended_norm", "return (values / scale * weight).to(x.dtype)"): PROMOTED,
+}

@@ -1,0 +1,416 @@
+"""Exercise 1: LayerNorm."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from llama_lessons import norms
+
+from ...exercise import Exercise
+from ...expect import expect_close, expect_like
+from .common import (
+    HALVES,
+    LESSON,
+    SHAPES,
+    at_least_float32,
+    draw,
+    exact_layer_norm,
+    expect_gradients,
+    tensor,
+)
+
+__all__ = ["layer_norm"]
+
+
+def cases() -> list[tuple]:
+    """Several ranks, a large eps, a mean far from 0, half precision, and squares beyond what float16 holds."""
+    made = []
+    for seed, (shape, shift, factor, eps, dtype) in enumerate(
+        [
+            ((4,), 0.0, 1.0, 1e-5, torch.float32),
+            ((3, 4), 1.0, 1.0, 1e-5, torch.float32),
+            ((2, 3, 6), 0.5, 2.0, 0.3, torch.float32),
+            ((3, 3, 3), 0.0, 1.0, 1e-5, torch.float32),
+            ((2, 5, 64), 2000.0, 1.0, 1e-5, torch.float32),
+            ((4, 8), 0.0, 1e-3, 1e-5, torch.float32),
+            ((4, 64), 1.0, 1.0, 1e-5, torch.bfloat16),
+            ((4, 8), 100.0, 400.0, 1e-5, torch.float16),
+        ]
+    ):
+        x = (draw(*shape, seed=seed) * factor + shift).to(dtype)
+        weight, bias = (draw(shape[-1], seed=seed + n, dtype=dtype) for n in (20, 40))
+        made.append((x.requires_grad_(), weight.requires_grad_(), bias.requires_grad_(), eps))
+    return made
+
+
+layer_norm = Exercise(
+    name="layer_norm",
+    lesson=LESSON,
+    points=4,
+    minutes=10,
+    parameters=("x", "weight", "bias", "eps"),
+    reference=norms.layer_norm,
+    cases=cases,
+    returns=Tensor,
+    hints=(
+        "Each token needs a mean and a variance of its own. Over which axis do its channels lie? keepdim=True keeps "
+        "that axis with length 1, so that the result lines up with x.",
+        "Take the mean away first. The variance is the mean of the squares of what is left: divide by the number of "
+        "channels, not by one less, which is what torch.var does unless it is told otherwise.",
+        "eps is added to the variance, before the root. Gain and bias come last, in this order. Go to float32 before "
+        "the first mean, and back to x.dtype after the bias.",
+    ),
+)
+
+
+@layer_norm.property("the token (1, 7) becomes (-1, 1)")
+def _(answer: Callable) -> None:
+    got = answer(tensor([[1.0, 7.0]]), tensor([1.0, 1.0]), tensor([0.0, 0.0]), 0.0)
+    expect_close(got, torch.tensor([[-1.0, 1.0]]), where="(1, 7), gains 1, biases 0, eps 0", atol=1e-6)
+
+
+@layer_norm.property("shape and dtype stay")
+def _(answer: Callable) -> None:
+    for shape in SHAPES:
+        for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+            x, weight, bias = draw(*shape, dtype=dtype), draw(shape[-1], dtype=dtype), draw(shape[-1], dtype=dtype)
+            got = answer(x, weight, bias, 1e-5)
+            expect_like(got, shape=shape, dtype=dtype, where=f"x of shape {shape} in {str(dtype)[6:]}")
+
+
+@layer_norm.property("each token comes out with mean 0 and variance 1")
+def _(answer: Callable) -> None:
+    x = draw(2, 3, 64) * 3 + 2
+    got = answer(x, torch.ones_like(x[0, 0]), torch.zeros_like(x[0, 0]), 0.0)
+    expect_close(got.mean(dim=-1), torch.zeros(2, 3), where="means of the tokens, gains 1, biases 0", atol=1e-4)
+    variance = got.var(dim=-1, correction=0)
+    expect_close(variance, torch.ones(2, 3), where="variances of the tokens (divided by dim)", atol=1e-4)
+
+
+@layer_norm.property("agrees with the formula, gains and biases included")
+def _(answer: Callable) -> None:
+    for seed, shape in enumerate(SHAPES):
+        x, weight, bias = draw(*shape, seed=seed) + 1, draw(shape[-1], seed=seed + 20), draw(shape[-1], seed=seed + 40)
+        want = exact_layer_norm(x, weight, bias, 1e-5)
+        expect_close(answer(x, weight, bias, 1e-5), want, where=f"x of shape {shape}", atol=2e-5)
+
+
+@layer_norm.property("eps stands inside the root, and is used")
+def _(answer: Callable) -> None:
+    for eps in (1e-6, 0.01, 1.0):
+        x, weight, bias = draw(3, 8) / 20, draw(8, seed=1), draw(8, seed=2)
+        want = exact_layer_norm(x, weight, bias, eps)
+        expect_close(answer(x, weight, bias, eps), want, where=f"small numbers, eps {eps:g}", atol=2e-5)
+    flat, weight, bias = torch.full_like(x, 7.0), draw(8), draw(8, seed=1)
+    expect_close(answer(flat, weight, bias, 1e-5), bias.expand(3, 8), where="a token of equal numbers gives the bias")
+
+
+@layer_norm.property("eps is 1e-5 where it is not given")
+def _(answer: Callable) -> None:
+    x, weight, bias = draw(3, 8) / 500, draw(8, seed=1), draw(8, seed=2)
+    want = exact_layer_norm(x, weight, bias, 1e-5)
+    expect_close(answer(x, weight, bias), want, where="small numbers, eps left out", atol=2e-5)
+
+
+@layer_norm.property("scale and shift of a token make no difference")
+def _(answer: Callable) -> None:
+    x, weight, bias = draw(2, 3, 16), draw(16, seed=1), draw(16, seed=2)
+    scaled, moved = answer(10 * x, weight, bias, 0.0), answer(x + 5, weight, bias, 0.0)
+    expect_close(scaled, answer(x, weight, bias, 0.0), where="10 x beside x, eps 0", atol=1e-4)
+    expect_close(moved, answer(x, weight, bias, 0.0), where="x + 5 beside x, eps 0", atol=1e-4)
+
+
+@layer_norm.property("no token sees another")
+def _(answer: Callable) -> None:
+    x, weight, bias = draw(2, 3, 8), draw(8, seed=1), draw(8, seed=2)
+    before = answer(x, weight, bias, 1e-5).detach()
+    changed = x.clone()
+    changed[1, 2] = 100 * draw(8, seed=3)
+    after = answer(changed, weight, bias, 1e-5).detach()
+    expect_close(after[0], before[0], where="row 0 of the batch, after a token of row 1 changed")
+    expect_close(after[1, :2], before[1, :2], where="tokens 0 and 1, after token 2 of their row changed")
+
+
+@layer_norm.property("a mean far from 0 does no harm")
+def _(answer: Callable) -> None:
+    x, weight, bias = draw(3, 64) + 1000, draw(64, seed=1), draw(64, seed=2)
+    want = exact_layer_norm(x, weight, bias, 1e-5)
+    expect_close(answer(x, weight, bias, 1e-5), want, where="numbers near 1000", atol=3e-3)
+
+
+@layer_norm.property("half precision comes in and goes out, but is not computed in")
+def _(answer: Callable) -> None:
+    for dtype, bits in HALVES.items():
+        x, weight = (draw(33, 64) + 1).to(dtype), draw(64, seed=1, dtype=dtype)
+        bias = torch.zeros_like(weight)
+        want = exact_layer_norm(x, weight, bias, 1e-5)
+        # Two roundings are forgiven, so that the gain may be applied after the result is rounded.
+        where = f"{str(dtype)[6:]}, to its last digits"
+        expect_close(answer(x, weight, bias, 1e-5), want, where=where, rtol=2.1 * 2.0**-bits, atol=1e-6)
+    x = (draw(3, 8) * 1000).to(torch.float16)
+    weight, bias = torch.ones_like(x[0]), torch.zeros_like(x[0])
+    want = exact_layer_norm(x, weight, bias, 1e-5)
+    where = "float16 numbers near 1000, whose squares float16 cannot hold"
+    expect_close(answer(x, weight, bias, 1e-5), want, where=where, rtol=1e-3, atol=1e-3)
+
+
+@layer_norm.property("gradients flow back, through mean and variance too")
+def _(answer: Callable) -> None:
+    x, weight, bias = draw(2, 3, 8), draw(8, seed=1), draw(8, seed=2)
+    expect_gradients(answer, exact_layer_norm, x, weight, bias, 1e-5, names=("x", "weight", "bias"))
+
+
+def centred(x: Tensor) -> Tensor:
+    x = at_least_float32(x)
+    return x - x.mean(dim=-1, keepdim=True)
+
+
+def variance(x: Tensor) -> Tensor:
+    return centred(x).square().mean(dim=-1, keepdim=True)
+
+
+def finish(normalised: Tensor, weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
+    return (normalised * at_least_float32(weight) + at_least_float32(bias)).to(x.dtype)
+
+
+@layer_norm.misconception(
+    "divides by dim - 1",
+    "Your variance divides by one less than the number of channels, as torch.var and torch.std do unless told "
+    "otherwise. LayerNorm divides by the number of channels: correction=0, or the mean of the squares.",
+)
+def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    spread = at_least_float32(x).var(dim=-1, keepdim=True)
+    return finish(centred(x) / (spread + eps).sqrt(), weight, bias, x)
+
+
+@layer_norm.misconception(
+    "eps outside the root",
+    "You take the root first and add eps to the standard deviation. It is added to the variance, inside the root: for "
+    "a token of small numbers the two are far apart, and for one of equal numbers the gradient of the root is NaN.",
+)
+def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    return finish(centred(x) / (variance(x).sqrt() + eps), weight, bias, x)
+
+
+@layer_norm.misconception(
+    "the root is missing",
+    "You divide by the variance. It has the unit of x squared, so 10 x would come out ten times smaller than x: take "
+    "the root of variance plus eps.",
+)
+def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    return finish(centred(x) / (variance(x) + eps), weight, bias, x)
+
+
+@layer_norm.misconception(
+    "over the whole tensor",
+    "You take one mean and one variance of all tokens together. Each token is normalised by itself, over the last "
+    "axis; otherwise every token depends on all others, those to come included.",
+)
+def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    y = at_least_float32(x)
+    y = y - y.mean()
+    return finish(y / (y.square().mean() + eps).sqrt(), weight, bias, x)
+
+
+@layer_norm.misconception(
+    "over the tokens",
+    "You take means over axis -2, the tokens: each channel is normalised along the text. The channels of one token lie "
+    "along the last axis, -1.",
+)
+def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    axis, y = (-2 if x.ndim > 1 else -1), at_least_float32(x)
+    y = y - y.mean(dim=axis, keepdim=True)
+    return finish(y / (y.square().mean(dim=axis, keepdim=True) + eps).sqrt(), weight, bias, x)
+
+
+@layer_norm.misconception(
+    "over the first axis",
+    "You take means over axis 0, the batch, so that texts that happen to be read together change each other. The "
+    "channels of one token lie along the last axis, -1.",
+)
+def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    y = at_least_float32(x)
+    y = y - y.mean(dim=0, keepdim=True)
+    return finish(y / (y.square().mean(dim=0, keepdim=True) + eps).sqrt(), weight, bias, x)
+
+
+@layer_norm.misconception(
+    "over each text",
+    "You take mean and variance over the last two axes, a whole text at once. Each token has its own: the last axis "
+    "alone.",
+)
+def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    axes, y = ((-2, -1) if x.ndim > 1 else (-1,)), at_least_float32(x)
+    y = y - y.mean(dim=axes, keepdim=True)
+    return finish(y / (y.square().mean(dim=axes, keepdim=True) + eps).sqrt(), weight, bias, x)
+
+
+@layer_norm.misconception(
+    "the mean stays in",
+    "You divide x itself by the standard deviation. LayerNorm takes the mean away first: a shift of all channels must "
+    "make no difference.",
+)
+def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    return finish(at_least_float32(x) / (variance(x) + eps).sqrt(), weight, bias, x)
+
+
+@layer_norm.misconception(
+    "divides by the root mean square of x",
+    "You take the mean away, but divide by the root mean square of x as it was. The variance is the mean square of "
+    "what is left once the mean is away.",
+)
+def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    mean_square = at_least_float32(x).square().mean(dim=-1, keepdim=True)
+    return finish(centred(x) / (mean_square + eps).sqrt(), weight, bias, x)
+
+
+@layer_norm.misconception(
+    "RMSNorm with a bias",
+    "You divide x by its root mean square and leave its mean in. That is RMSNorm, the next exercise. LayerNorm takes "
+    "the mean away first.",
+)
+def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    y = at_least_float32(x)
+    return finish(y / (y.square().mean(dim=-1, keepdim=True) + eps).sqrt(), weight, bias, x)
+
+
+@layer_norm.misconception(
+    "variance from a difference of large numbers",
+    "You take the variance as the mean of x squared minus the square of the mean. On paper that is the same; in "
+    "float32 it is the difference of two large numbers as soon as the mean is large, and few digits are left. Take the "
+    "mean away first, then square.",
+)
+def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    y = at_least_float32(x)
+    spread = y.square().mean(dim=-1, keepdim=True) - y.mean(dim=-1, keepdim=True).square()
+    return finish(centred(x) / (spread.clamp(min=0) + eps).sqrt(), weight, bias, x)
+
+
+@layer_norm.misconception(
+    "sum of squares, not their mean",
+    "You add up the squares and do not divide by the number of channels, so that each token gets length 1. Its "
+    "variance is to become 1: take the mean of the squares.",
+)
+def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    return finish(centred(x) / (variance(x) * x.shape[-1] + eps).sqrt(), weight, bias, x)
+
+
+@layer_norm.misconception(
+    "bias before the gain",
+    "You add the bias first and multiply the sum by the gain. The gain comes first, and the bias is added as it is.",
+)
+def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    normalised = centred(x) / (variance(x) + eps).sqrt() + at_least_float32(bias)
+    return (normalised * at_least_float32(weight)).to(x.dtype)
+
+
+@layer_norm.misconception("no bias", "Your result is right but for the bias, which is never added.")
+def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    return finish(centred(x) / (variance(x) + eps).sqrt(), weight, torch.zeros_like(bias), x)
+
+
+@layer_norm.misconception("no gain", "Your result is right but for the gains: multiply each channel by its weight.")
+def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    return finish(centred(x) / (variance(x) + eps).sqrt(), torch.ones_like(weight), bias, x)
+
+
+@layer_norm.misconception(
+    "gains counted from 1",
+    "You multiply by 1 + weight. Some models keep their gains so (Gemma does), but here the weight is the gain itself.",
+)
+def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    return finish(centred(x) / (variance(x) + eps).sqrt(), 1 + at_least_float32(weight), bias, x)
+
+
+@layer_norm.misconception(
+    "minus the wrong way round",
+    "You take x away from its mean. It is x minus the mean: all your signs are turned before gain and bias.",
+)
+def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    return finish(-centred(x) / (variance(x) + eps).sqrt(), weight, bias, x)
+
+
+@layer_norm.misconception(
+    "eps written in",
+    "You use 1e-5 whatever eps is. Models differ in it, so take the argument.",
+)
+def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    return finish(centred(x) / (variance(x) + 1e-5).sqrt(), weight, bias, x)
+
+
+@layer_norm.misconception(
+    "no eps",
+    "You leave eps out. A token of equal numbers, such as padding, has variance 0, and 0 / 0 is NaN.",
+)
+def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    return finish(centred(x) / variance(x).sqrt(), weight, bias, x)
+
+
+@layer_norm.misconception(
+    "computed in half precision",
+    "The formula is right, but you compute in the dtype of x. In float16 the square of 256 is infinite already, and "
+    "bfloat16 keeps two to three digits. Go to float32 before the first mean, and back at the end.",
+)
+def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    y = x - x.mean(dim=-1, keepdim=True)
+    return y / (y.square().mean(dim=-1, keepdim=True) + eps).sqrt() * weight + bias
+
+
+@layer_norm.misconception(
+    "float32 goes out",
+    "The numbers are right, but half precision comes in and float32 goes out: cast the result back with .to(x.dtype).",
+)
+def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    return finish(centred(x) / (variance(x) + eps).sqrt(), weight, bias, at_least_float32(x))
+
+
+@layer_norm.misconception(
+    "no gradients",
+    "The numbers are right, but no gradient reaches x: .detach(), .data, torch.no_grad or a new torch.tensor cuts it "
+    "off, and nothing below this norm would learn.",
+)
+def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    x = x.detach()
+    return finish(centred(x) / (variance(x) + eps).sqrt(), weight, bias, x)
+
+
+@layer_norm.misconception(
+    "mean and variance taken for constants",
+    "The numbers are right, but mean and variance are cut off from the gradient (no_grad, detach, .item()). They "
+    "depend on x too: without that, the gradient points where the norm lets nothing through.",
+)
+def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    mean, spread = at_least_float32(x).mean(dim=-1, keepdim=True).detach(), variance(x).detach()
+    return finish((at_least_float32(x) - mean) / (spread + eps).sqrt(), weight, bias, x)
+
+
+@layer_norm.misconception(
+    "x overwritten",
+    "The numbers are right, but you write them into x itself. The stream goes on past the norm and still needs x: make "
+    "a new tensor.",
+)
+def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    x.copy_(finish(centred(x) / (variance(x) + eps).sqrt(), weight, bias, x))
+    return x
+
+
+@layer_norm.alternative
+def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    return F.layer_norm(x.float(), weight.shape, weight.float(), bias.float(), eps).to(x.dtype)
+
+
+@layer_norm.alternative
+def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    spread, mean = torch.var_mean(x.float(), dim=-1, correction=0, keepdim=True)
+    return (x.float() - mean).mul(torch.rsqrt(spread + eps)).type_as(x) * weight + bias
+
+
+@layer_norm.alternative
+def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    # In float64, by a projection along (1, 1, ..., 1)
+    n = x.shape[-1]
+    keep = torch.eye(n, dtype=torch.float64, device=x.device) - 1 / n
+    y = x.double() @ keep
+    return (weight * y / (torch.linalg.vector_norm(y, dim=-1, keepdim=True) ** 2 / n + eps) ** 0.5 + bias).to(x.dtype)
