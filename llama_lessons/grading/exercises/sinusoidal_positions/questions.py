@@ -34,11 +34,11 @@ what_long_texts_bring = question(
     lesson=LESSON,
     right="d",
     wrong={
-        "a": "Every position has its encoding, but the model never met the later ones: its loss at 256 is far above "
-        "that at 64.",
+        "a": "Every position has its encoding, but the model never met the later ones: in section 12 its skill is gone "
+        "beyond the trained length.",
         "b": "Nothing is raised: that is the learned table. A computed encoding has no last row.",
         "c": "The fastest channel has the same root mean square at 0 and at 1,000,000. It is the slow pairs that come "
         "to places which training never showed.",
     },
-    hint="Section 12: compare the row's two losses. Then section 10: what is the same far out, and what is new?",
+    hint="Section 12: what happens beyond position 31? Then section 10: what is the same far out, and what is new?",
 )
