@@ -131,6 +131,13 @@ def _(answer: Callable) -> None:
             expect_close(got, by_complex_numbers(x, n_cached, factor, theta), where=where, atol=2e-5)
 
 
+@rotate_interpolated.property("theta is 10,000 where it is not given")
+def _(answer: Callable) -> None:
+    q = draw(1, 1, 4, 16)
+    for name, got in zip("qk", answer(q, q, 50, 2.0), strict=True):
+        expect_close(got, by_complex_numbers(q, 50, 2.0, 10_000.0), where=f"{name}, theta left out", atol=2e-5)
+
+
 @rotate_interpolated.property("read at once or in two parts: the same")
 def _(answer: Callable) -> None:
     q, k = draw(1, 2, 9, 8), draw(1, 2, 9, 8, seed=1)
@@ -152,7 +159,7 @@ def _(answer: Callable) -> None:
         expect_close(item, want, where=f"{name} from position 1,000,001, factor 16", atol=2e-5)
         if not item.requires_grad:
             raise Mismatch(f"{name}: expected a result that gradients can pass, got one without")
-        (gradient,) = torch.autograd.grad(item.square().sum() / 2, [x])
+        (gradient,) = torch.autograd.grad(item.square().sum() / 2, [x], retain_graph=True)
         expect_close(gradient, x, where=f"gradient of half the squared length, for {name}", atol=1e-4)
 
 
