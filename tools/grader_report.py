@@ -55,10 +55,13 @@ def solutions() -> dict[str, Solution]:
         surroundings = "\n".join(map(ast.unparse, nodes))
         for cell in cells:
             for node in ast.parse(cell.source).body if "# BEGIN SOLUTION" in cell.source else ():
-                if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in REGISTRY:
-                    if REGISTRY[node.name].lesson != path.stem:
-                        raise NotebookError(f"{short(path)}: {node.name} belongs to {REGISTRY[node.name].lesson}")
+                if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name not in REGISTRY:
+                    continue
+                # What the cell has beside its answer may be called like an exercise of another lesson.
+                if REGISTRY[node.name].lesson == path.stem:
                     found[node.name] = Solution(node.name, ast.unparse(_bare(node)), surroundings)
+                elif "# BEGIN SOLUTION" in "\n".join(cell.source.splitlines()[node.lineno - 1 : node.end_lineno]):
+                    raise NotebookError(f"{short(path)}: {node.name} belongs to {REGISTRY[node.name].lesson}")
     return found
 
 
