@@ -1,5 +1,6 @@
 """A learner opens a lesson, runs it, and moves its sliders."""
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -13,21 +14,54 @@ VIEW = """figure => {
 }"""
 
 
-@pytest.mark.parametrize(
-    ("lesson", "widget", "sliders"),
-    [
-        ("00_start_here", "explore(draw_order", {"strength percent": lambda value: f"strength {value / 100:.1f}"}),
-        (
-            "03_rope",
-            "explore(draw_clocks",
-            {"position": lambda value: f"position {value}", "pair": lambda value: f"pair {value}"},
-        ),
-    ],
-    ids=["00_start_here", "03_rope"],
-)
-def test_a_lesson_runs_and_its_sliders_move_the_picture(
-    open_notebook, lesson: str, widget: str, sliders: dict[str, Callable[[int], str]]
-) -> None:
+# By lesson: the widget's first words, and for each slider what the caption says of the value that it shows.
+WIDGETS: dict[str, tuple[str, dict[str, Callable[[str], str]]]] = {
+    "00_start_here": (
+        "explore(draw_order",
+        {"strength percent": lambda value: f"strength {int(value) / 100:.1f}"},
+    ),
+    "01_learned_positions": (
+        "explore(draw_rows",
+        {"training length": lambda value: f"texts of {value} letters", "steps": lambda value: f"after {value} steps"},
+    ),
+    "02_sinusoidal_positions": (
+        "explore(draw_encoding",
+        {
+            "number of pairs": lambda value: f"with {2 * int(value)} channels",
+            "position": lambda value: f"at position {value} ",
+            "pair": lambda value: f"of pair {value},",
+        },
+    ),
+    "03_rope": (
+        "explore(draw_clocks",
+        {"position": lambda value: f"position {value}", "pair": lambda value: f"pair {value}"},
+    ),
+    "04_extrapolation": (
+        "explore(draw_angles",
+        {"length factor": lambda value: f"Length factor {value}", "scaling": lambda value: f"scaling: {value}"},
+    ),
+    "05_norms": (
+        "explore(draw_norms",
+        {
+            "scale percent": lambda value: f"times {int(value) / 100:.2f}",
+            "shift percent": lambda value: f"plus {int(value) / 100:.2f}",
+        },
+    ),
+    "06_initialization": (
+        "explore(draw_depth",
+        {
+            "scheme": lambda value: f"Chosen: {value};",
+            "activation": lambda value: f"with {value}",
+            "depth": lambda value: f"after {value} layers",
+        },
+    ),
+    "07_attention": ("explore(draw_sharing", {"n kv heads": lambda value: f"{value} key/value head"}),
+}
+
+
+@pytest.mark.parametrize("lesson", WIDGETS)
+def test_a_lesson_runs_and_its_sliders_move_the_picture(open_notebook, lesson: str) -> None:
+    widget, sliders = WIDGETS[lesson]
     notebook = open_notebook(f"notebooks/{lesson}.ipynb")
     notebook.page.get_by_text("# Setup: finds the course.").first.wait_for()
     assert not notebook.page.get_by_text("REPOSITORY = os.environ").is_visible(), "the setup cell is folded"
@@ -38,7 +72,7 @@ def test_a_lesson_runs_and_its_sliders_move_the_picture(
     cell.scroll_into_view_if_needed()
     figure = cell.locator("figure")
     for name, words in sliders.items():
-        slider = cell.locator(".widget-slider", has_text=name)
+        slider = cell.locator(".widget-slider", has_text=re.compile(rf"^\s*{name}"))
         handle, track = slider.locator(".noUi-handle"), slider.locator(".noUi-target").bounding_box()
 
         def by_key(handle=handle) -> None:
@@ -53,11 +87,11 @@ def test_a_lesson_runs_and_its_sliders_move_the_picture(
 
         for move in (by_key, by_mouse):
             value, before = slider.locator(".widget-readout").inner_text(), figure.evaluate(VIEW)
-            assert words(int(value)) in before["caption"]
+            assert words(value) in before["caption"]
             move()
             moved = slider.locator(".widget-readout").inner_text()
             assert moved != value
-            expected = words(int(moved))
+            expected = words(moved)
             notebook.wait_until(lambda old=before, new=expected: _follows(figure.evaluate(VIEW), old, new))
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 import textwrap
 
 import pytest
@@ -132,7 +133,7 @@ def code_lines(source):
 @pytest.mark.parametrize("exercise", EXERCISES)
 def test_hints_hold_no_line_of_an_answer(exercise):
     sources = [textwrap.dedent(inspect.getsource(function)) for function in exercise.alternatives]
-    sources = [source[source.index("def ") :] for source in sources]
+    sources = [source[re.search(r"^(?:def|class) ", source, re.MULTILINE).start() :] for source in sources]
     if exercise.name in SOLVED:
         sources.append(SOLVED[exercise.name].source)
     hints = " ".join(" ".join(exercise.hints).split())
