@@ -18,19 +18,21 @@ FOLDER = Path(__file__).with_name("results")
 
 
 def stored(name: str, run: Callable[[], Any]) -> Any:
-    """What `run` returned when it was last run; run it now, and keep it, if the environment has LLAMA_LESSONS_FULL=1.
+    """What `run` returned when it was last run; or run it now, and keep what it returns.
 
-    Prints which of the two happened, and when the result was made.
+    It is run if the environment's LLAMA_LESSONS_FULL is 1, for all results, or holds this one's name, as in
+    LLAMA_LESSONS_FULL=thread. Prints which of the two happened, and when the result was made.
 
     Args:
         name: of the result, and of its file.
         run: returns what JSON can hold: dictionaries with keys that are strings, lists, numbers, strings.
 
     Raises:
-        ValueError: if no result of that name is kept and LLAMA_LESSONS_FULL is not 1.
+        ValueError: if no result of that name is kept, and it is not to be run.
     """
     path = FOLDER / f"{name}.json"
-    if os.environ.get(FULL) == "1":
+    runs = bool({"1", name} & set(os.environ.get(FULL, "").split(",")))
+    if runs:
         started = time.perf_counter()
         result = run()
         made = {
@@ -45,12 +47,12 @@ def stored(name: str, run: Callable[[], Any]) -> Any:
         whole.replace(path)  # in one step, so that Ctrl-C leaves no half file
         print(f"Run just now in {made['minutes']:g} minutes, and kept in {path.name}.")
     elif not path.exists():
-        raise ValueError(f"no result {name!r} is kept: set {FULL}=1 before you start Python, to make it")
+        raise ValueError(f"no result {name!r} is kept: set {FULL}={name} before you start Python, to make it")
     kept = json.loads(path.read_text(encoding="utf-8"))
     made = kept["made"]
-    if os.environ.get(FULL) != "1":
+    if not runs:
         print(
             f"Stored result of {made['date']}: {made['minutes']:g} minutes with torch {made['torch']} on "
-            f"{made['machine']}. {FULL}=1 in the environment runs it again."
+            f"{made['machine']}. {FULL}={name} in the environment runs it again."
         )
     return kept["result"]

@@ -51,7 +51,7 @@ WIDGETS: dict[str, tuple[str, dict[str, Callable[[str], str]]]] = {
         "explore(draw_depth",
         {
             "scheme": lambda value: f"Chosen: {value};",
-            "activation": lambda value: f"with {value}",
+            "activation": lambda value: f"with {'no activation' if value == 'none' else value}",
             "depth": lambda value: f"after {value} layers",
         },
     ),
@@ -80,9 +80,11 @@ def test_a_lesson_runs_and_its_sliders_move_the_picture(open_notebook, lesson: s
             notebook.page.keyboard.press("ArrowRight")
 
         def by_mouse(handle=handle, track=track) -> None:
+            # Away from the end that it is near to, so that it moves in any case.
+            share = 0.9 if handle.bounding_box()["x"] < track["x"] + track["width"] / 2 else 0.1
             handle.hover()
             notebook.page.mouse.down()
-            notebook.page.mouse.move(track["x"] + 0.8 * track["width"], track["y"] + track["height"] / 2)
+            notebook.page.mouse.move(track["x"] + share * track["width"], track["y"] + track["height"] / 2)
             notebook.page.mouse.up()
 
         for move in (by_key, by_mouse):

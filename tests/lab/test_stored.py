@@ -30,11 +30,19 @@ def test_a_result_is_kept_with_its_run_and_read_again(folder, monkeypatch, capsy
     made = json.loads((folder / "losses.json").read_text())["made"]
     said = capsys.readouterr().out
     assert said.startswith(f"Stored result of {made['date']}: 0 minutes with torch {made['torch']}")
-    assert f"{FULL}=1" in said
+    assert f"{FULL}=losses in the environment" in said
+
+
+@pytest.mark.parametrize(("names", "runs"), [("losses", True), ("thread,losses", True), ("loss", False), ("", False)])
+def test_one_result_can_be_named(folder, monkeypatch, names, runs):
+    monkeypatch.setenv(FULL, "1")
+    stored("losses", lambda: "old")
+    monkeypatch.setenv(FULL, names)
+    assert stored("losses", lambda: "new") == ("new" if runs else "old")
 
 
 def test_a_missing_result_says_what_to_do():
-    with pytest.raises(ValueError, match=f"no result 'losses' is kept: set {FULL}=1"):
+    with pytest.raises(ValueError, match=f"no result 'losses' is kept: set {FULL}=losses"):
         stored("losses", never)
 
 
