@@ -95,7 +95,7 @@ def _exercise_of(function: Any, by_name: bool = False) -> Exercise:
         if name in (None, "<lambda>"):
             raise CheckFailed("check goes by the function's name, and this one has none: write it with def")
         close = difflib.get_close_matches(name, REGISTRY, n=1)
-        meant = f" Did you mean {close[0]}?" if close else f" There are: {', '.join(sorted(REGISTRY))}."
+        meant = f" Did you mean {close[0]}?" if close else " progress() lists them all."
         raise CheckFailed(f"no exercise is called {name!r}, and check goes by the function's name.{meant}")
     return exercise
 
