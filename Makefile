@@ -23,7 +23,7 @@ grade: .venv/.course-installed ## grade your exercises, all or one lesson's (LES
 	@$(RUN) -m llama_lessons.grading.grade $(LESSON)
 
 test: lint ## for authors: lint, and run every test and every notebook (ARGS="-k rope")
-	$(RUN) -m pytest --numprocesses=2 --dist=loadfile $(ARGS)
+	$(RUN) -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 check: lint ## for authors: lint, and run the quick tests
 	$(RUN) -m pytest tests -m "not slow and not browser" $(ARGS)
