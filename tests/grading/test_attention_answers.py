@@ -9,25 +9,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from llama_lessons import attention
-from llama_lessons.grading.engine import grade
-from llama_lessons.grading.exercise import REGISTRY
+from tests.grading.answers import Answers, assert_fails, assert_passes
 
-RIGHT, WRONG = [], []
-
-
-def right(exercise):
-    """Collect the decorated answer as a right one to `exercise`."""
-    return lambda answer: collect(RIGHT, exercise, answer)
-
-
-def wrong(exercise):
-    """Collect the decorated answer as a wrong one to `exercise`."""
-    return lambda answer: collect(WRONG, exercise, answer)
-
-
-def collect(answers, exercise, answer):
-    answers.append(pytest.param(exercise, answer, id=f"{exercise}-{answer.__name__}"))
-    return answer
+ANSWERS = Answers()
+right, wrong = ANSWERS.right, ANSWERS.wrong
 
 
 # -------------------------------------------------------------------------------------- causal_attention
@@ -609,14 +594,11 @@ def capital():
     return "D"
 
 
-@pytest.mark.parametrize(("name", "answer"), RIGHT)
-def test_an_unusual_right_answer_passes(name, answer):
-    verdict = grade(REGISTRY[name], answer)
-    assert verdict.passed, [(r.name, r.message) for r in verdict.results if not r.passed]
+@pytest.mark.parametrize(("exercise", "answer"), ANSWERS.right_ones)
+def test_an_unusual_right_answer_passes(exercise, answer):
+    assert_passes(exercise, answer)
 
 
-@pytest.mark.parametrize(("name", "answer"), WRONG)
-def test_an_unlisted_wrong_answer_fails(name, answer):
-    verdict = grade(REGISTRY[name], answer)
-    assert not verdict.passed
-    assert verdict.points < REGISTRY[name].points
+@pytest.mark.parametrize(("exercise", "answer"), ANSWERS.wrong_ones)
+def test_an_unlisted_wrong_answer_fails(exercise, answer):
+    assert_fails(exercise, answer)

@@ -10,26 +10,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from llama_lessons import initialization
-from llama_lessons.grading.engine import grade
-from llama_lessons.grading.exercise import REGISTRY
 from llama_lessons.norms import RMSNorm
+from tests.grading.answers import Answers, assert_fails, assert_passes
 
-RIGHT, WRONG = [], []
-
-
-def right(exercise):
-    """Collect the decorated function as a right answer to `exercise`."""
-    return lambda function: collect(RIGHT, exercise, function)
-
-
-def wrong(exercise):
-    """Collect the decorated function as a wrong answer to `exercise`."""
-    return lambda function: collect(WRONG, exercise, function)
-
-
-def collect(answers, exercise, function):
-    answers.append(pytest.param(exercise, function, id=f"{exercise}-{function.__name__}"))
-    return function
+ANSWERS = Answers()
+right, wrong = ANSWERS.right, ANSWERS.wrong
 
 
 def refuse(*fans):
@@ -542,14 +527,11 @@ class OneRowForAll(Given):
         nn.init.normal_(self.head.weight.data[0], std=0.02 * self.head.out_features**0.5)
 
 
-@pytest.mark.parametrize(("exercise", "function"), RIGHT)
-def test_right_answer_in_an_unusual_form_passes(exercise, function):
-    verdict = grade(REGISTRY[exercise], function)
-    assert verdict.passed, [(result.name, result.message) for result in verdict.results if not result.passed]
+@pytest.mark.parametrize(("exercise", "answer"), ANSWERS.right_ones)
+def test_an_unusual_right_answer_passes(exercise, answer):
+    assert_passes(exercise, answer)
 
 
-@pytest.mark.parametrize(("exercise", "function"), WRONG)
-def test_wrong_answer_does_not_pass(exercise, function):
-    verdict = grade(REGISTRY[exercise], function)
-    assert not verdict.passed
-    assert verdict.points < REGISTRY[exercise].points
+@pytest.mark.parametrize(("exercise", "answer"), ANSWERS.wrong_ones)
+def test_an_unlisted_wrong_answer_fails(exercise, answer):
+    assert_fails(exercise, answer)

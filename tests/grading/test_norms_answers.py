@@ -12,23 +12,10 @@ from torch import nn
 from llama_lessons import norms
 from llama_lessons.grading.engine import grade
 from llama_lessons.grading.exercise import REGISTRY
+from tests.grading.answers import Answers, assert_fails, assert_passes
 
-RIGHT, WRONG = [], []
-
-
-def right(exercise):
-    """Collect the decorated answer as a right one to `exercise`."""
-    return lambda answer: collect(RIGHT, exercise, answer)
-
-
-def wrong(exercise):
-    """Collect the decorated answer as a wrong one to `exercise`."""
-    return lambda answer: collect(WRONG, exercise, answer)
-
-
-def collect(answers, exercise, answer):
-    answers.append(pytest.param(exercise, answer, id=f"{exercise}-{answer.__name__}"))
-    return answer
+ANSWERS = Answers()
+right, wrong = ANSWERS.right, ANSWERS.wrong
 
 
 # -------------------------------------------------------------------------------------------- layer_norm
@@ -511,18 +498,14 @@ def layer_norm_of_torch(x, weight, eps=1e-5):
     return F.layer_norm(x.float(), weight.shape, weight.float(), None, eps).to(x.dtype)
 
 
-@pytest.mark.parametrize(("exercise", "answer"), RIGHT)
+@pytest.mark.parametrize(("exercise", "answer"), ANSWERS.right_ones)
 def test_an_unusual_right_answer_passes(exercise, answer):
-    verdict = grade(REGISTRY[exercise], answer)
-    assert verdict.passed, [(result.name, result.message) for result in verdict.results if not result.passed]
+    assert_passes(exercise, answer)
 
 
-@pytest.mark.parametrize(("exercise", "answer"), WRONG)
-def test_an_unusual_wrong_answer_fails(exercise, answer):
-    verdict = grade(REGISTRY[exercise], answer)
-    assert not verdict.passed
-    assert verdict.points < verdict.exercise.points
-    assert not verdict.problem
+@pytest.mark.parametrize(("exercise", "answer"), ANSWERS.wrong_ones)
+def test_an_unlisted_wrong_answer_fails(exercise, answer):
+    assert_fails(exercise, answer)
 
 
 def named(exercise, answer):

@@ -11,23 +11,10 @@ from torch import nn
 from llama_lessons import positions
 from llama_lessons.grading.engine import grade
 from llama_lessons.grading.exercise import REGISTRY
+from tests.grading.answers import Answers, assert_fails, assert_passes
 
-RIGHT, WRONG = [], []
-
-
-def right(exercise):
-    """Collect the decorated function as a right answer to `exercise`."""
-    return lambda function: collect(RIGHT, exercise, function)
-
-
-def wrong(exercise):
-    """Collect the decorated function as a wrong answer to `exercise`."""
-    return lambda function: collect(WRONG, exercise, function)
-
-
-def collect(answers, exercise, function):
-    answers.append(pytest.param(exercise, function, id=f"{exercise}-{function.__name__}"))
-    return function
+ANSWERS = Answers()
+right, wrong = ANSWERS.right, ANSWERS.wrong
 
 
 def refuse_odd(dim):
@@ -482,17 +469,14 @@ def mended_for_twenty_positions(max_seq_len, dim):
     return positions.sinusoidal_positions(min(max_seq_len, 20), dim)
 
 
-@pytest.mark.parametrize(("name", "function"), RIGHT)
-def test_an_unusual_right_answer_passes(name, function):
-    verdict = grade(REGISTRY[name], function)
-    assert verdict.passed, [(r.name, r.message) for r in verdict.results if not r.passed]
+@pytest.mark.parametrize(("exercise", "answer"), ANSWERS.right_ones)
+def test_an_unusual_right_answer_passes(exercise, answer):
+    assert_passes(exercise, answer)
 
 
-@pytest.mark.parametrize(("name", "function"), WRONG)
-def test_an_unlisted_wrong_answer_fails(name, function):
-    verdict = grade(REGISTRY[name], function)
-    assert not verdict.passed
-    assert verdict.points < REGISTRY[name].points
+@pytest.mark.parametrize(("exercise", "answer"), ANSWERS.wrong_ones)
+def test_an_unlisted_wrong_answer_fails(exercise, answer):
+    assert_fails(exercise, answer)
 
 
 @pytest.mark.parametrize(
