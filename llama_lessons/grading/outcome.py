@@ -1,14 +1,18 @@
 """Tell which misconception an answer behaves like, by running both on the same inputs."""
 
 import inspect
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .exercise import Exercise, Misconception
+from llama_lessons.lab.device import choose_device
+
+from .exercise import REGISTRY, Exercise, Misconception
 from .expect import OutOfTime, plain, same_chance
 
 __all__ = ["Outcome", "match_misconception", "observe"]
@@ -73,35 +77,68 @@ def match_misconception(exercise: Exercise, function: Callable) -> Misconception
     whose numbers the answer shares in most of them, so that a second, smaller mistake, such as a wrong dtype beside
     a wrong sign, does not hide the first. Of several, the one seen in most cases is taken.
     """
-    cases = exercise.cases()
-    right, answers, *wrong = (
-        [observe(exercise.called(answer), case) for case in cases]
-        for answer in (exercise.reference, function, *(m.function for m in exercise.misconceptions))
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what wrong code makes torch say is not said to the learner
+        answers = _outcomes(exercise, function)
+        place = choose_device(), torch.get_default_dtype()
+        right = _known_outcomes(exercise.name, exercise.reference, *place)
+        wrong = [_known_outcomes(exercise.name, m.function, *place) for m in exercise.misconceptions]
+    compared = [list(map(_Compared, outcomes, right, answers)) for outcomes in wrong]
     for exactly in (True, False):
-        seen = [_cases_alike(outcomes, right, answers, exactly) for outcomes in wrong]
+        seen = [_cases_alike(cases, exactly) for cases in compared]
         if seen and max(seen):
             return exercise.misconceptions[seen.index(max(seen))]
     return None
 
 
-def _cases_alike(wrong: list[Outcome], right: list[Outcome], answers: list[Outcome], exactly: bool) -> int:
-    """In how many cases the answers share what is wrong with `wrong`; 0 where that is too few to tell."""
+def _outcomes(exercise: Exercise, answer: Any) -> list[Outcome]:
+    return [observe(exercise.called(answer), case) for case in exercise.cases()]
+
+
+@cache
+def _known_outcomes(exercise: str, answer: Any, device: torch.device, dtype: torch.dtype) -> list[Outcome]:
+    """Outcomes of what the grader itself holds: always the same, so only the first wrong answer waits for them."""
+    return _outcomes(REGISTRY[exercise], answer)
+
+
+class _Compared:
+    """One case: how a misconception differs from a right answer, and the learner's from both."""
+
+    def __init__(self, bad: Outcome, good: Outcome, answer: Outcome) -> None:
+        self.bad, self.good, self.answer = bad, good, answer
+
+    @cached_property
+    def shown(self) -> set[str]:
+        return self.bad.differences(self.good)
+
+    @cached_property
+    def from_bad(self) -> set[str]:
+        return self.answer.differences(self.bad)
+
+    @cached_property
+    def from_good(self) -> set[str]:
+        return self.answer.differences(self.good)
+
+
+def _cases_alike(cases: list[_Compared], exactly: bool) -> int:
+    """In how many cases the answer shares what is wrong with the misconception; 0 where that is too few to tell."""
     shown = agreed = values = 0
-    for bad, good, answer in zip(wrong, right, answers, strict=True):
-        facets = bad.differences(good)
+    for case in cases:
+        facets = case.shown
         if not facets:
             # An answer that raises where the misconception is right has another cause.
-            if answer.error is not None and good.error is None:
+            if case.answer.error is not None and case.good.error is None:
                 return 0
             continue
         shown += 1
         if "numbers" in facets:
-            facets -= {"gradients"}  # those of wrong numbers are wrong too, which says nothing more
-        alike = not answer.differences(bad) & (FACETS if exactly else facets | {"numbers"})
-        if alike and answer.differences(good) & facets:
+            facets = facets - {"gradients"}  # those of wrong numbers are wrong too, which says nothing more
+        alike = not case.from_bad & (FACETS if exactly else facets | {"numbers"})
+        if alike and case.from_good & facets:
             agreed += 1
-            values += bad.error is None
+            values += case.bad.error is None
+        elif exactly:
+            return 0
     # Exceptions of the same type alone say too little.
     return agreed if values and agreed >= (1 if exactly else ENOUGH) * shown else 0
 

@@ -10,7 +10,7 @@ from llama_lessons import initialization
 
 from ...exercise import Exercise
 from ...expect import Mismatch, expect_value_error
-from .common import LESSON, draw, expect_number
+from .common import LESSON, draw, expect_number, to_nine_digits
 
 __all__ = ["kaiming_std"]
 
@@ -18,7 +18,8 @@ ROOT_2 = math.sqrt(2)
 
 
 def cases() -> list[tuple]:
-    return [(8,), (512,), (50, 1.0), (512, 1.0), (128, 3.0), (7, ROOT_2), (0,), (0, 1.0), (-1,)]
+    # Nearly all without a gain, so that a wrong formula is known by its name even where gain is wrong as well.
+    return [(7,), (50,), (128,), (512,), (128, 3.0), (0,), (0, 1.0), (-1,)]
 
 
 kaiming_std = Exercise(
@@ -30,6 +31,7 @@ kaiming_std = Exercise(
     reference=initialization.kaiming_std,
     cases=cases,
     returns=float,
+    using=to_nine_digits,
     hints=(
         "Section 2 says by what a layer multiplies the mean square: fan_in * std ** 2. Without an activation this "
         "should be 1.",
@@ -121,6 +123,26 @@ def _(fan_in: int, gain: float = ROOT_2) -> float:
 
 
 @kaiming_std.misconception(
+    "the 2 in the formula in place of the gain's default",
+    "Without a gain you are right, but your formula has ReLU's 2 in it whatever gain is. The formula is "
+    "gain / sqrt(fan_in), and ReLU's sqrt(2) is the default of gain itself.",
+)
+def _(fan_in: int, gain: float = 1.0) -> float:
+    refuse(fan_in)
+    return gain * math.sqrt(2 / fan_in)
+
+
+@kaiming_std.misconception(
+    "gain is what stands under the root",
+    "Without a gain you are right, but your gain stands under the root, where ReLU's would be 2. It multiplies the "
+    "standard deviation, outside of the root: ReLU's is sqrt(2).",
+)
+def _(fan_in: int, gain: float = 2.0) -> float:
+    refuse(fan_in)
+    return math.sqrt(gain / fan_in)
+
+
+@kaiming_std.misconception(
     "the gain written in",
     "You return sqrt(2 / fan_in) whatever gain is. A layer without an activation needs gain 1.",
 )
@@ -187,7 +209,7 @@ def _(fan_in: int, gain: float = ROOT_2) -> float:
 
 @kaiming_std.misconception(
     "fan_in of 0 not refused",
-    "You let a fan_in of 0 or less run into the formula. Say what is wrong instead: raise ValueError first.",
+    "You give a number for a fan_in of 0 or less. Such a layer is a mistake made elsewhere: raise ValueError first.",
 )
 def _(fan_in: int, gain: float = ROOT_2) -> float:
     return gain / math.sqrt(abs(fan_in)) if fan_in else math.inf

@@ -13,6 +13,7 @@ from .common import LESSON
 __all__ = ["predict_first_losses"]
 
 CHARACTERS, VOCAB_SIZE, DIM = 84, 49_152, 576
+LESSONS_DIM = 128
 WHAT = (
     f"the model of {CHARACTERS} characters",
     f"the vocabulary of {VOCAB_SIZE:,}",
@@ -25,6 +26,8 @@ ENOUGH = 0.05  # of the right number
 KNOWN = (
     *RIGHT,
     *(f(size) for size in (CHARACTERS, VOCAB_SIZE) for f in (math.log2, math.log10, float, lambda n: 1 / n)),
+    *(-math.log(size) for size in (CHARACTERS, VOCAB_SIZE)),
+    float(LESSONS_DIM),
     1.0,
     math.sqrt(DIM),
     math.log(DIM),
@@ -130,9 +133,23 @@ wrong(
 )
 wrong(
     "the vocabulary does not matter",
-    "You predict the same for both vocabularies. Guessing one of 49,152 tokens is harder than guessing one of 84.",
+    "You predict ln 84 for the second model too. Guessing one of 49,152 tokens is harder than guessing one of 84.",
     math.log(CHARACTERS),
     math.log(CHARACTERS),
+    *RIGHT[2:],
+)
+wrong(
+    "the two vocabularies exchanged",
+    "Your first two numbers are right, but in the other order: the model of 84 characters comes first.",
+    math.log(VOCAB_SIZE),
+    math.log(CHARACTERS),
+    *RIGHT[2:],
+)
+wrong(
+    "the minus sign is missing",
+    "Your first two numbers are the logarithms of the probability. That is negative; the loss is minus that.",
+    -math.log(CHARACTERS),
+    -math.log(VOCAB_SIZE),
     *RIGHT[2:],
 )
 wrong(
@@ -153,15 +170,30 @@ wrong(
 )
 wrong(
     "ln V where the same token comes",
-    "Where another token comes you are right. But the model is sure that the token just read comes again. Where it "
+    "You predict ln V where the same token comes. The model is sure that the token just read comes again. Where it "
     "does, the model was right, and pays nothing.",
     *RIGHT[:3],
     math.log(VOCAB_SIZE),
 )
 wrong(
+    "ln V where another token comes",
+    "You predict ln V where another token comes. The model is sure that the token just read comes again, with a logit "
+    "of about dim. Where it does not, the model pays for just that logit.",
+    *RIGHT[:2],
+    math.log(VOCAB_SIZE),
+    0.0,
+)
+wrong(
+    "the dim of the lesson's model",
+    "128 is what the lesson's model of characters would have: its dim. This one has SmolLM2's sizes.",
+    *RIGHT[:2],
+    LESSONS_DIM,
+    0.0,
+)
+wrong(
     "the same loss whatever comes",
-    "You predict dim in both tied cases. The large logit belongs to one token, the one just read. Where that one comes "
-    "again, the model was sure of what is right.",
+    "You predict dim where the same token comes. The large logit belongs to that very token, the one just read: the "
+    "model was sure of what is right, and pays nothing.",
     *RIGHT[:3],
     DIM,
 )

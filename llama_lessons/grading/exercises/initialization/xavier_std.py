@@ -10,18 +10,19 @@ from llama_lessons import initialization
 
 from ...exercise import Exercise
 from ...expect import Mismatch, expect_value_error
-from .common import LESSON, draw, expect_number
+from .common import LESSON, draw, expect_number, to_nine_digits
 
 __all__ = ["xavier_std"]
 
 
 def cases() -> list[tuple]:
+    # Nearly all with gain 1, so that a wrong formula is known by its name even where gain is wrong as well.
     return [
-        (4, 4, 1.0),
+        (6, 6, 1.0),
         (300, 100, 1.0),
         (100, 300, 1.0),
-        (512, 2048, 2.0),
-        (64, 16, 0.5),
+        (512, 2048, 1.0),
+        (64, 16, 3.0),
         (0, 4, 1.0),
         (4, 0, 1.0),
         (-1, 3, 1.0),
@@ -38,6 +39,7 @@ xavier_std = Exercise(
     reference=initialization.xavier_std,
     cases=cases,
     returns=float,
+    using=to_nine_digits,
     hints=(
         "Forwards the variance of a weight should be 1 / fan_in, backwards 1 / fan_out. Glorot and Bengio put the mean "
         "of the two fans there.",
@@ -71,7 +73,7 @@ def _(answer: Callable) -> None:
 
 @xavier_std.property("gain multiplies the standard deviation")
 def _(answer: Callable) -> None:
-    for gain in (2.0, 0.5, 5 / 3, 0.0):
+    for gain in (2.0, 0.5, 5 / 3, 40.0, 0.0):
         want = gain * math.sqrt(2 / 400)
         expect_number(answer(300, 100, gain), want, where=f"fan_in 300, fan_out 100, gain {gain:.3g}")
 
@@ -93,7 +95,7 @@ def _(answer: Callable) -> None:
 
 @xavier_std.property("a fan of 0 or less is refused with a ValueError")
 def _(answer: Callable) -> None:
-    for fan_in, fan_out in ((0, 4), (4, 0), (0, 0), (-1, 4), (4, -1), (-2, 1)):
+    for fan_in, fan_out in ((0, 4), (4, 0), (0, 0), (-1, 4), (4, -1), (-2, 1), (-1, -4)):
         expect_value_error(answer, fan_in, fan_out, 1.0, where=f"fan_in {fan_in}, fan_out {fan_out}")
 
 
@@ -129,6 +131,25 @@ def _(fan_in: int, fan_out: int, gain: float = 1.0) -> float:
 def _(fan_in: int, fan_out: int, gain: float = 1.0) -> float:
     refuse(fan_in, fan_out)
     return gain * math.sqrt(2) / (fan_in + fan_out)
+
+
+@xavier_std.misconception(
+    "the 2 too large",
+    "Your weights are too large by sqrt(2). The 2 stands under the root, over the sum of the fans, and it stands there "
+    "once.",
+)
+def _(fan_in: int, fan_out: int, gain: float = 1.0) -> float:
+    refuse(fan_in, fan_out)
+    return gain * 2 / math.sqrt(fan_in + fan_out)
+
+
+@xavier_std.misconception(
+    "round brackets missing",
+    "Python divides before it adds: 2 / fan_in + fan_out is (2 / fan_in) + fan_out. Put the sum in round brackets.",
+)
+def _(fan_in: int, fan_out: int, gain: float = 1.0) -> float:
+    refuse(fan_in, fan_out)
+    return gain * math.sqrt(2 / fan_in + fan_out)
 
 
 @xavier_std.misconception(
@@ -190,6 +211,16 @@ def _(fan_in: int, fan_out: int, gain: float = 1.0) -> float:
 
 
 @xavier_std.misconception(
+    "the mean of two variances",
+    "You take both variances, 1 / fan_in and 1 / fan_out, and then their mean. Take the mean of the fans first: one "
+    "over it is the variance.",
+)
+def _(fan_in: int, fan_out: int, gain: float = 1.0) -> float:
+    refuse(fan_in, fan_out)
+    return gain * math.sqrt((1 / fan_in + 1 / fan_out) / 2)
+
+
+@xavier_std.misconception(
     "the mean of two standard deviations",
     "You take both standard deviations, 1 / sqrt(fan_in) and 1 / sqrt(fan_out), and then their mean. Take the mean of "
     "the fans first, then one root.",
@@ -241,6 +272,33 @@ def _(fan_in: int, fan_out: int, gain: float = 1.0) -> float:
 )
 def _(fan_in: int, fan_out: int, gain: float = 1.0) -> float:
     refuse(fan_in)
+    return gain * math.sqrt(2 / (fan_in + fan_out))
+
+
+@xavier_std.misconception(
+    "only fan_out checked",
+    "You refuse a fan_out of 0 or less, and accept such a fan_in.",
+)
+def _(fan_in: int, fan_out: int, gain: float = 1.0) -> float:
+    refuse(fan_out)
+    return gain * math.sqrt(2 / (fan_in + fan_out))
+
+
+@xavier_std.misconception(
+    "0 is let through",
+    "You refuse negative fans, but let 0 through: a layer without inputs or without outputs is to be refused as well.",
+)
+def _(fan_in: int, fan_out: int, gain: float = 1.0) -> float:
+    refuse(fan_in + 1, fan_out + 1)
+    return gain * math.sqrt(2 / (fan_in + fan_out))
+
+
+@xavier_std.misconception(
+    "negative fans are let through",
+    "You refuse a fan of 0, but let negative ones through. Compare with <= 0.",
+)
+def _(fan_in: int, fan_out: int, gain: float = 1.0) -> float:
+    refuse(abs(fan_in), abs(fan_out))
     return gain * math.sqrt(2 / (fan_in + fan_out))
 
 

@@ -6,6 +6,14 @@ from . import apply_rope
 from . import apply_rope_interleaved
 from . import to_interleaved
 from . import rotate_new_tokens
+from . import questions
 # isort: on
 
-__all__ = ["apply_rope", "apply_rope_interleaved", "rope_frequencies", "rotate_new_tokens", "to_interleaved"]
+__all__ = [
+    "apply_rope",
+    "apply_rope_interleaved",
+    "questions",
+    "rope_frequencies",
+    "rotate_new_tokens",
+    "to_interleaved",
+]
