@@ -67,29 +67,33 @@ def plain(result: Any) -> Any:
 
 def expect_type(result: Any, returns: Any, name: str) -> None:
     """Refuse a result of another type than `returns` (a type, or a tuple of types for a tuple of results)."""
+    _expect_type(result, returns, f"{name} returned", f"one of the results of {name} is")
+
+
+def _expect_type(result: Any, returns: Any, it_is: str, one_is: str) -> None:
     if result is None:
-        raise Mismatch(f"{name} returned None. Is its `return` missing?")
+        raise Mismatch(f"{it_is} None. Is its `return` missing?")
     if result is NotImplemented:
-        raise Mismatch(f"{name} returned NotImplemented, so it is not solved yet")
+        raise Mismatch(f"{it_is} NotImplemented, so it is not solved yet")
     if inspect.isgenerator(result):
-        raise Mismatch(f"{name} returned a generator: it has a `yield`, or returns (... for ...) in round brackets")
+        raise Mismatch(f"{it_is} a generator: it has a `yield`, or returns (... for ...) in round brackets")
     if inspect.iscoroutine(result):
         result.close()
-        raise Mismatch(f"{name} returned a coroutine: write `def`, not `async def`")
+        raise Mismatch(f"{it_is} a coroutine: write `def`, not `async def`")
     if isinstance(returns, tuple):
         wanted = f"a tuple of {len(returns)}"
         if not isinstance(result, (tuple, list)):
-            raise Mismatch(f"{name} returned {_a(result)}, where {wanted} is expected")
+            raise Mismatch(f"{it_is} {_a(result)}, where {wanted} is expected")
         if len(result) != len(returns):
-            raise Mismatch(f"{name} returned {len(result)} things, where {wanted} is expected")
+            raise Mismatch(f"{it_is} {len(result)} things, where {wanted} is expected")
         for item, kind in zip(result, returns, strict=True):
-            expect_type(item, kind, f"An item of what {name}")
+            _expect_type(item, kind, one_is, one_is)
     elif not isinstance(result, returns):
         remedy = {
             Tensor: "; return a torch.Tensor",
             bool: "; return True or False (bool(...) makes one of a one-element tensor)",
         }.get(returns, "")
-        raise Mismatch(f"{name} returned {_a(result)}, where {_a_type(returns)} is expected{remedy}")
+        raise Mismatch(f"{it_is} {_a(result)}, where {_a_type(returns)} is expected{remedy}")
 
 
 def _a(thing: Any) -> str:

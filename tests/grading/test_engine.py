@@ -138,7 +138,7 @@ def test_bool_is_asked_for(function, sentence):
     [
         (lambda q, k, n, theta: q, "returned a torch.Tensor, where a tuple of 2 is expected"),
         (lambda q, k, n, theta: (q, k, q), "returned 3 things, where a tuple of 2 is expected"),
-        (lambda q, k, n, theta: (q, None), "An item of what rotate_new_tokens returned None"),
+        (lambda q, k, n, theta: (q, None), "one of the results of rotate_new_tokens is None"),
         (lambda q, k, n, theta: [q, k.to("meta")], "given tensors on cpu, and returned one on meta"),
     ],
 )

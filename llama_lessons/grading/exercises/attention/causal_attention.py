@@ -8,7 +8,18 @@ from torch import Tensor
 
 from ...exercise import Exercise
 from ...expect import Mismatch, expect_close, expect_like, expect_value_error
-from .common import HALVES, LESSON, at_least_float32, attend, by_formula, draw, expect_gradients, places_up_to
+from .common import (
+    HALVES,
+    LESSON,
+    at_least_float32,
+    attend,
+    by_formula,
+    draw,
+    expect_gradients,
+    low_past_high_future,
+    places_up_to,
+)
+from .slips import add_slips
 
 
 def refuse_too_many_queries(q: Tensor, k: Tensor) -> None:
@@ -22,30 +33,22 @@ def reference(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def cases() -> list[tuple]:
-    """Axes of different sizes and of equal ones, cached keys, extreme scores, half precision, a refusal."""
+    """Axes of different sizes and of equal ones, cached keys, half precision, extreme scores, a refusal."""
     found = []
     for seed, (batch, heads, query_len, key_len, head_dim, dtype) in enumerate(
         [
             (2, 3, 5, 5, 8, torch.float32),
             (2, 2, 2, 6, 4, torch.float32),
-            (1, 2, 1, 4, 8, torch.float32),
             (4, 4, 4, 4, 4, torch.float32),
             (2, 2, 4, 6, 16, torch.bfloat16),
         ]
     ):
-        q = draw(batch, heads, query_len, head_dim, seed=seed, dtype=dtype).requires_grad_()
-        k = draw(batch, heads, key_len, head_dim, seed=seed + 50, dtype=dtype).requires_grad_()
-        found.append((q, k, draw(batch, heads, key_len, head_dim, seed=seed + 100, dtype=dtype).requires_grad_()))
+        q = draw(batch, heads, query_len, head_dim, seed=seed, dtype=dtype)
+        k, v = (draw(batch, heads, key_len, head_dim, seed=seed + 50 * i, dtype=dtype) for i in (1, 2))
+        # Gradients of one case tell whether there are any, and cost as much as all the rest.
+        found.append(tuple(x.requires_grad_(seed == 0) for x in (q, k, v)))
     found.append((*low_past_high_future(), draw(1, 1, 3, 2)))
-    found.append((draw(1, 2, 4, 8), draw(1, 2, 3, 8), draw(1, 2, 3, 8)))
-    return found
-
-
-def low_past_high_future() -> tuple[Tensor, Tensor]:
-    """Queries and keys whose scores are far below -10,000 for places read, and above 10,000 for later ones."""
-    q = draw(1, 1, 3, 2) * 0 + 400.0
-    k = torch.stack((-q[..., 0, :], -q[..., 1, :] * 1.001, q[..., 2, :]), dim=-2)
-    return q, k
+    return [*found, (draw(1, 2, 4, 8), draw(1, 2, 3, 8), draw(1, 2, 3, 8))]
 
 
 causal_attention = Exercise(
@@ -109,6 +112,8 @@ def _(answer: Callable) -> None:
     for new in (1, 2, 5):
         where = f"{new} queries and 7 keys"
         expect_close(answer(q[:, :, -new:], k, v), by_formula(q, k, v)[:, :, -new:], where=where)
+    q, k, v = draw(1, 1, 2, 4), draw(1, 1, 2100, 4, seed=1), draw(1, 1, 2100, 4, seed=2)
+    expect_close(answer(q, k, v), by_formula(q, k, v), where="2 queries and 2,100 keys")
 
 
 @causal_attention.property("scores of any size, in the past and in the future")
@@ -164,201 +169,15 @@ def _(answer: Callable) -> None:
         raise Mismatch("3 queries and 3 keys: expected 3 results")
 
 
-@causal_attention.misconception(
-    "no mask",
-    "Every token reads every other, later ones too. A model that is to predict the next token would find it lying "
-    "there. Hide the scores of later places before the softmax.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    refuse_too_many_queries(q, k)
-    return attend(q, k, v, allowed=torch.ones_like(places_up_to(q, k)))
+def answer_with(attention: Callable) -> Callable:
+    def answer(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        refuse_too_many_queries(q, k)
+        return attention(q, k, v)
+
+    return answer
 
 
-@causal_attention.misconception(
-    "mask turned round",
-    "Each token reads itself and the tokens after it: your mask hides the past. Row i of the scores is query i, and "
-    "it may read the keys, the columns, up to its own place: the lower triangle stays.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    refuse_too_many_queries(q, k)
-    return attend(q, k, v, allowed=~places_up_to(q, k, ahead=-1))
-
-
-@causal_attention.misconception(
-    "its own place hidden",
-    "Each token reads the tokens before it, but not itself, so the first one has nothing to read and gets NaN. A token "
-    "knows itself: it is the next one that is hidden. triu(..., diagonal=1), not 0.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    refuse_too_many_queries(q, k)
-    return attend(q, k, v, allowed=places_up_to(q, k, ahead=-1))
-
-
-@causal_attention.misconception(
-    "one place too far",
-    "Each token reads one place too far, the very token that it is to predict. A token may read its own place and "
-    "earlier ones.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    refuse_too_many_queries(q, k)
-    return attend(q, k, v, allowed=places_up_to(q, k, ahead=1))
-
-
-@causal_attention.misconception(
-    "counted from the first key",
-    "With as many queries as keys you are right. With more keys, your first query stands at place 0 and reads only "
-    "key 0. But the queries are the last places: with 2 queries and 5 keys the first one stands at place 3.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    refuse_too_many_queries(q, k)
-    first = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
-    return attend(q, k, v, allowed=first)
-
-
-@causal_attention.misconception(
-    "masked after the softmax",
-    "You set weights to 0 after the softmax. The weights that are left no longer sum to 1, and later tokens still "
-    "count in the sum that everything was divided by: that is a leak. Hide scores before the softmax.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    refuse_too_many_queries(q, k)
-    weights = every_weight(q, k) * places_up_to(q, k)
-    return (weights @ at_least_float32(v)).to(q.dtype)
-
-
-@causal_attention.misconception(
-    "masked after the softmax, and divided again",
-    "You set weights to 0 after the softmax and divide by what is left. With ordinary scores that is right, but where "
-    "a later token has a much larger score, the softmax has rounded all others to 0: nothing is left to divide by. "
-    "Hide scores before the softmax.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    refuse_too_many_queries(q, k)
-    weights = every_weight(q, k) * places_up_to(q, k)
-    return (weights / weights.sum(dim=-1, keepdim=True) @ at_least_float32(v)).to(q.dtype)
-
-
-def every_weight(q: Tensor, k: Tensor) -> Tensor:
-    scores = at_least_float32(q) @ at_least_float32(k).transpose(-2, -1) / q.shape[-1] ** 0.5
-    return scores.softmax(dim=-1)
-
-
-@causal_attention.misconception(
-    "hidden scores are 0",
-    "You set the scores of later places to 0, or multiply them by 0. The softmax makes e to the power of a score, and "
-    "e to the power 0 is 1: they still count. A hidden score is minus infinity.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    refuse_too_many_queries(q, k)
-    return attend(q, k, v, hidden=0.0)
-
-
-@causal_attention.misconception(
-    "hidden scores are not low enough",
-    "You hide scores with a negative number that a real score can fall below: then the hidden places win. "
-    'float("-inf") is below all of them, in every dtype.',
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    refuse_too_many_queries(q, k)
-    return attend(q, k, v, hidden=-1e4)
-
-
-@causal_attention.misconception(
-    "not divided",
-    "Scores are not divided by the square root of head_dim. They spread by that root, and the softmax gives nearly "
-    "everything to one key.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    refuse_too_many_queries(q, k)
-    return attend(q, k, v, divisor=1.0)
-
-
-@causal_attention.misconception(
-    "divided by head_dim",
-    "You divide by head_dim, not by its square root. A sum of head_dim products spreads by the root of head_dim, so "
-    "that is what is taken out. Divide by more, and the weights become nearly equal.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    refuse_too_many_queries(q, k)
-    return attend(q, k, v, divisor=q.shape[-1])
-
-
-@causal_attention.misconception(
-    "divided by the root of the length",
-    "You divide by the root of the number of keys. A score is a sum over the channels of a head, q.shape[-1] of them, "
-    "and it is this sum that grows.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    refuse_too_many_queries(q, k)
-    return attend(q, k, v, divisor=k.shape[-2] ** 0.5)
-
-
-@causal_attention.misconception(
-    "multiplied by the root",
-    "You multiply by the square root of head_dim, where division is meant.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    refuse_too_many_queries(q, k)
-    return attend(q, k, v, divisor=q.shape[-1] ** -0.5)
-
-
-@causal_attention.misconception(
-    "divided after the softmax",
-    "You divide the weights, not the scores: they sum to one over the root of head_dim, and the softmax saw scores "
-    "that were too large.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    refuse_too_many_queries(q, k)
-    return (at_least_float32(attend(q, k, at_least_float32(v), divisor=1.0)) / q.shape[-1] ** 0.5).to(q.dtype)
-
-
-@causal_attention.misconception(
-    "softmax over the queries",
-    "Your softmax runs over the queries, axis -2: each column sums to 1. A query shares out its attention among the "
-    "keys, so each row has to: dim=-1.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    refuse_too_many_queries(q, k)
-    return attend(q, k, v, softmax_dim=-2)
-
-
-@causal_attention.misconception(
-    "softmax over the heads",
-    "Your softmax runs over the heads, axis 1, as if they competed. Heads work side by side; the keys of one head "
-    "compete, along the last axis.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    refuse_too_many_queries(q, k)
-    return attend(q, k, v, softmax_dim=1)
-
-
-@causal_attention.misconception(
-    "no softmax",
-    "The scores themselves are the weights, with 0 where they are hidden. They may be negative and sum to anything; "
-    "the softmax makes shares of them.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    refuse_too_many_queries(q, k)
-    scores = at_least_float32(q) @ at_least_float32(k).transpose(-2, -1) / q.shape[-1] ** 0.5
-    return ((scores * places_up_to(q, k)) @ at_least_float32(v)).to(q.dtype)
-
-
-@causal_attention.misconception(
-    "keys and values exchanged",
-    "You compare queries with the values and mix the keys. Keys are there to be found by, values to be taken along.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    refuse_too_many_queries(q, k)
-    return attend(q, v, k)
-
-
-@causal_attention.misconception(
-    "queries and keys exchanged",
-    "Your scores are k q^T: row i is key i, asked by all queries. A row belongs to a query: q k^T.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    refuse_too_many_queries(q, k)
-    return attend(k, q, v)
+add_slips(causal_attention, answer_with)
 
 
 @causal_attention.misconception(
@@ -373,23 +192,26 @@ def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 @causal_attention.misconception(
-    "float32 goes out",
-    "The numbers are right, but in float32, where q was bfloat16 or float16. Convert the result back to the dtype of "
-    "q: the rest of the model runs in it.",
+    "scores in half precision",
+    "The numbers are nearly right, but q k^T was summed up in bfloat16 or float16: float32 came too late, and in "
+    "float16 a product beyond 65,504 is infinite. Convert q and k with .float() before you multiply them.",
 )
 def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     refuse_too_many_queries(q, k)
-    return attend(*map(at_least_float32, (q, k, v)))
+    scores = at_least_float32(q @ k.transpose(-2, -1)) / q.shape[-1] ** 0.5
+    weights = scores.masked_fill(~places_up_to(q, k), float("-inf")).softmax(dim=-1)
+    return (weights @ at_least_float32(v)).to(q.dtype)
 
 
 @causal_attention.misconception(
-    "no gradients",
-    "The numbers are right, but no gradient reaches q, k and v: .detach(), .data, torch.no_grad or a new torch.tensor "
-    "cuts them off, and the model could not be trained with this.",
+    "weights in half precision",
+    "The numbers are nearly right, but the weights are rounded to bfloat16 or float16 before they mix the values. Stay "
+    "in float32 up to the end, and convert the result.",
 )
 def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     refuse_too_many_queries(q, k)
-    return attend(q.detach(), k.detach(), v.detach())
+    scores = at_least_float32(q) @ at_least_float32(k).transpose(-2, -1) / q.shape[-1] ** 0.5
+    return scores.masked_fill(~places_up_to(q, k), float("-inf")).softmax(dim=-1).to(q.dtype) @ v
 
 
 @causal_attention.misconception(

@@ -44,6 +44,12 @@ def by_formula(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.stack(heads, dim=1)
 
 
+def low_past_high_future() -> tuple[Tensor, Tensor]:
+    """Queries and keys of one head whose scores are below -100,000 for places read, above 100,000 for later ones."""
+    q = torch.full_like(draw(1, 1, 3, 2), 400.0)
+    return q, torch.stack((-q[..., 0, :], -q[..., 1, :] * 1.001, q[..., 2, :]), dim=-2)
+
+
 def places_up_to(q: Tensor, k: Tensor, ahead: int = 0) -> Tensor:
     """True where a key is at most `ahead` places after the query; heads on axis 1, the queries are the last places."""
     key_places = torch.arange(k.shape[-2], device=q.device)

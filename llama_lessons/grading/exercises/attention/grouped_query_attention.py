@@ -8,7 +8,17 @@ from torch import Tensor
 
 from ...exercise import Exercise
 from ...expect import expect_close, expect_like, expect_value_error
-from .common import HALVES, LESSON, at_least_float32, attend, by_formula, draw, expect_gradients, places_up_to
+from .common import (
+    HALVES,
+    LESSON,
+    at_least_float32,
+    attend,
+    by_formula,
+    draw,
+    expect_gradients,
+    low_past_high_future,
+)
+from .slips import add_slips
 
 
 def refuse_odd_groups(q: Tensor, k: Tensor) -> None:
@@ -47,20 +57,20 @@ def inputs(
 
 
 def cases() -> list[tuple]:
-    """Axes of different sizes and of equal ones, one to all heads shared, cached keys, half precision, a refusal."""
+    """Axes of different sizes and of equal ones, cached keys, half precision, extreme scores, a refusal."""
     sizes = [
         (2, 5, 5, 6, 3, 8, torch.float32),
-        (1, 4, 4, 6, 2, 4, torch.float32),
         (4, 4, 4, 4, 2, 4, torch.float32),
-        (3, 3, 3, 3, 3, 3, torch.float32),
-        (2, 2, 6, 4, 1, 8, torch.float32),
+        (2, 2, 6, 6, 2, 8, torch.float32),
         (2, 3, 3, 4, 2, 8, torch.bfloat16),
     ]
+    # Gradients of one case tell whether there are any, and cost as much as all the rest.
     found = [
-        tuple(x.requires_grad_() for x in inputs(*size, seed=seed, dtype=dtype))
+        tuple(x.requires_grad_(seed == 0) for x in inputs(*size, seed=seed, dtype=dtype))
         for seed, (*size, dtype) in enumerate(sizes)
     ]
-    return [*found, inputs(1, 3, 3, 4, 3, 8)]
+    q, k = (x.transpose(1, 2) for x in low_past_high_future())
+    return [*found, (q, k, draw(1, 3, 1, 2)), inputs(1, 3, 3, 4, 3, 8)]
 
 
 grouped_query_attention = Exercise(
@@ -154,6 +164,24 @@ def _(answer: Callable) -> None:
     q, k, v = inputs(2, 7, 7, 4, 2, 8)
     for new in (1, 3):
         expect_close(answer(q[:, -new:], k, v), expected(q, k, v)[:, -new:], where=f"{new} queries and 7 keys")
+    q, k, v = inputs(1, 2, 2100, 2, 1, 4)
+    expect_close(answer(q, k, v), expected(q, k, v), where="2 queries and 2,100 keys")
+
+
+@grouped_query_attention.property("scores of any size, in the past and in the future")
+def _(answer: Callable) -> None:
+    q, k = (x.transpose(1, 2) for x in low_past_high_future())
+    v = draw(1, 3, 1, 2)
+    where = "scores below -100,000 in the past, above 100,000 in the future"
+    expect_close(answer(q, k, v), expected(q, k, v), where=where)
+
+
+@grouped_query_attention.property("half precision: nearly the same numbers")
+def _(answer: Callable) -> None:
+    for dtype in HALVES:
+        q, k, v = inputs(2, 5, 5, 4, 2, 8, dtype=dtype)
+        where = f"{str(dtype)[6:]}, within 0.05"
+        expect_close(answer(q, k, v), expected(q, k, v), where=where, rtol=0, atol=0.05)
 
 
 @grouped_query_attention.property("gradients flow back to q, k and v")
@@ -333,134 +361,13 @@ def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return merged(attend(mean, k, v).repeat_interleave(group_size, dim=1))
 
 
-@grouped_query_attention.misconception(
-    "softmax over the heads",
-    "Your softmax runs over the heads, as if they competed. The keys of one head compete, along the last axis.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return merged(attend(*heads_first(q, k, v), softmax_dim=1))
-
-
-@grouped_query_attention.misconception(
-    "softmax over the queries",
-    "Your softmax runs over the queries. A query shares out its attention among the keys, along the last axis.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return merged(attend(*heads_first(q, k, v), softmax_dim=-2))
-
-
-@grouped_query_attention.misconception(
-    "not divided",
-    "Scores are not divided by the square root of head_dim.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return merged(attend(*heads_first(q, k, v), divisor=1.0))
-
-
-@grouped_query_attention.misconception(
-    "divided by the root of dim",
-    "You divide by the root of n_heads * head_dim. A score is a sum over the channels of one head, head_dim of them.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return merged(attend(*heads_first(q, k, v), divisor=(q.shape[2] * q.shape[3]) ** 0.5))
-
-
-@grouped_query_attention.misconception(
-    "divided by head_dim",
-    "You divide by head_dim, not by its square root.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return merged(attend(*heads_first(q, k, v), divisor=q.shape[3]))
-
-
-@grouped_query_attention.misconception(
-    "no mask",
-    "Every token reads every other, later ones too: hide the scores of later places before the softmax.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    q, k, v = heads_first(q, k, v)
-    return merged(attend(q, k, v, allowed=torch.ones_like(places_up_to(q, k))))
-
-
-@grouped_query_attention.misconception(
-    "mask turned round",
-    "Each token reads itself and the tokens after it: your mask hides the past.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    q, k, v = heads_first(q, k, v)
-    return merged(attend(q, k, v, allowed=~places_up_to(q, k, ahead=-1)))
-
-
-@grouped_query_attention.misconception(
-    "its own place hidden",
-    "Each token reads the tokens before it, but not itself, and the first one gets NaN. Its own place is its to read.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    q, k, v = heads_first(q, k, v)
-    return merged(attend(q, k, v, allowed=places_up_to(q, k, ahead=-1)))
-
-
-@grouped_query_attention.misconception(
-    "one place too far",
-    "Each token reads one place too far, the very token that it is to predict.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    q, k, v = heads_first(q, k, v)
-    return merged(attend(q, k, v, allowed=places_up_to(q, k, ahead=1)))
-
-
-@grouped_query_attention.misconception(
-    "masked after the softmax",
-    "You set weights to 0 after the softmax: the rest no longer sum to 1, and later tokens still count in what they "
-    "were divided by. Hide scores before it.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    q, k, v = heads_first(q, k, v)
-    scores = at_least_float32(q) @ at_least_float32(k).transpose(-2, -1) / q.shape[-1] ** 0.5
-    return merged((scores.softmax(dim=-1) * places_up_to(q, k) @ at_least_float32(v)).to(q.dtype))
-
-
-@grouped_query_attention.misconception(
-    "counted from the first key",
-    "With as many queries as keys you are right. With more keys, your first query stands at place 0 and reads only key "
-    "0, as is_causal=True has it in torch. But with cached keys the queries are the last places.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    q, k, v = heads_first(q, k, v)
-    first = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
-    return merged(attend(q, k, v, allowed=first))
-
-
-@grouped_query_attention.misconception(
-    "keys and values exchanged",
-    "You compare queries with the values and mix the keys.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    q, k, v = heads_first(q, k, v)
-    return merged(attend(q, v, k))
-
-
-@grouped_query_attention.misconception(
-    "float32 goes out",
-    "The numbers are right, but in float32, where q was bfloat16 or float16. Convert the result to the dtype of q.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return merged(attend(*map(at_least_float32, heads_first(q, k, v))))
-
-
-@grouped_query_attention.misconception(
-    "no gradients",
-    "The numbers are right, but no gradient reaches q, k and v: .detach(), .data, torch.no_grad or a new torch.tensor "
-    "cuts them off.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return reference(q.detach(), k.detach(), v.detach())
+add_slips(grouped_query_attention, lambda attention: lambda q, k, v: merged(attention(*heads_first(q, k, v))))
 
 
 @grouped_query_attention.misconception(
     "every number of heads accepted",
-    "Everything is right, but 4 query heads and 3 key/value heads are let pass, or fail somewhere inside with another "
-    "error. Check first, and raise a ValueError that names both numbers.",
+    "Everything is right, but 4 query heads and 3 key/value heads are let pass. Groups would be of different sizes: "
+    "check first, and raise a ValueError that names both numbers.",
 )
 def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     n_heads, n_kv_heads = q.shape[2], k.shape[2]

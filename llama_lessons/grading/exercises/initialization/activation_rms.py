@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...exercise import Exercise
-from ...expect import expect_close, expect_like
+from ...expect import Mismatch, expect_close, expect_like
 from .common import LESSON, draw
 
 __all__ = ["activation_rms"]
@@ -41,11 +41,13 @@ def stack(*widths: int, std: float, seed: int = 0, dtype: torch.dtype = torch.fl
 
 
 def cases() -> list[tuple]:
+    # In float64, so that a wrong size is known by its name wherever it is rounded. The last shows who rounds.
+    f64 = torch.float64
     return [
-        (draw(6, 8), stack(8, 8, 8, 8, std=0.5), torch.relu),
-        (draw(6, 8, seed=1), stack(8, 8, 8, std=0.5, seed=1), torch.tanh),
-        (draw(5, 8, seed=2), stack(8, 12, 3, std=0.5, seed=2), torch.relu),
-        (draw(2, 3, 8, seed=3) + 1, stack(8, 8, 8, std=0.4, seed=3), nn.Identity()),
+        (draw(6, 8, dtype=f64), stack(8, 8, 8, 8, std=0.5, dtype=f64), torch.relu),
+        (draw(6, 8, seed=1, dtype=f64), stack(8, 8, 8, std=0.5, seed=1, dtype=f64), torch.tanh),
+        (draw(5, 8, seed=2, dtype=f64), stack(8, 12, 3, std=0.5, seed=2, dtype=f64), torch.relu),
+        (draw(2, 3, 8, seed=3, dtype=f64) + 1, stack(8, 8, 8, std=0.4, seed=3, dtype=f64), nn.Tanhshrink()),
         (draw(4, 8, seed=4), stack(*[8] * 7, std=1e-5, seed=4), torch.relu),
     ]
 
@@ -70,7 +72,8 @@ activation_rms = Exercise(
 
 
 def expect_sizes(answer: Callable, x: Tensor, weights: list, activation: Activation, where: str, rtol: float) -> None:
-    expect_close(answer(x, weights, activation), by_hand(x, weights, activation), where=where, rtol=rtol, atol=0)
+    got = answer(x, [weight.clone() for weight in weights], activation)
+    expect_close(got, by_hand(x, weights, activation), where=where, rtol=rtol, atol=0)
 
 
 @activation_rms.property("one number a layer, in float64")
@@ -97,7 +100,7 @@ def _(answer: Callable) -> None:
 
 @activation_rms.property("layers of different widths")
 def _(answer: Callable) -> None:
-    expect_sizes(answer, draw(9, 8), stack(8, 32, 5, 1, 16, std=0.3), torch.relu, "widths 8, 32, 5, 1, 16", 1e-4)
+    expect_sizes(answer, draw(9, 8), stack(8, 32, 5, 1, 16, std=0.3), F.gelu, "widths 8, 32, 5, 1, 16", 1e-4)
     expect_sizes(answer, draw(1, 1), stack(1, 1, std=0.3), nn.Identity(), "one channel", 1e-4)
 
 
@@ -111,7 +114,24 @@ def _(answer: Callable) -> None:
 
 @activation_rms.property("what has nearly vanished is measured, not rounded to 0")
 def _(answer: Callable) -> None:
-    expect_sizes(answer, draw(8, 16), stack(*[16] * 8, std=1e-5), torch.relu, "7 layers of std 1e-5", 1e-3)
+    x, weights = draw(8, 16), stack(*[16] * 8, std=1e-5)
+    got, want = answer(x, list(weights), torch.relu), by_hand(x, weights, torch.relu)
+    expect_like(got, shape=(7,), dtype=torch.float64, where="7 layers of std 1e-5")
+    for layer in range(7):  # one by one: beside the first, the last would be printed as 0
+        where = f"std 1e-5, after layer {layer + 1}"
+        expect_close(got[layer], want[layer], where=where, rtol=1e-3, atol=0)
+
+
+@activation_rms.property("weights stay as they were")
+def _(answer: Callable) -> None:
+    weights = stack(8, 8, 8, std=0.3)
+    given = [weight.clone() for weight in weights]
+    held = list(given)
+    answer(draw(3, 8), given, torch.relu)
+    if len(given) != len(held) or any(now is not then for now, then in zip(given, held, strict=True)):
+        raise Mismatch("the list `weights` was changed. Whoever passed it in still needs it: leave it as it is")
+    if not all(map(torch.equal, held, weights)):
+        raise Mismatch("a weight was changed in place. Whoever passed it in still needs it: make a new tensor")
 
 
 @activation_rms.property("half precision: squares do not overflow")
@@ -182,6 +202,15 @@ def _(x: Tensor) -> Tensor:
 
 
 @wrong(
+    "divided by the channels alone",
+    "You add up the squares of all tokens, and divide by the number of channels alone. The mean goes over all numbers: "
+    "x.numel() of them.",
+)
+def _(x: Tensor) -> Tensor:
+    return x.norm() / x.shape[-1] ** 0.5
+
+
+@wrong(
     "a mean over tokens of each token's own",
     "You take each token's root mean square first, and then the mean of those. A mean of roots is not the root of the "
     "mean: take one mean over all numbers, then one root.",
@@ -229,6 +258,19 @@ def _(x: Tensor, weights: list[Tensor], activation: Activation) -> Tensor:
         x = x @ weight.T
         found.append(rms(x))
         x = activation(x)
+    return torch.stack(found)
+
+
+@activation_rms.misconception(
+    "no activation after the last layer",
+    "The last layer goes without its activation in yours. Here it follows every layer, the last one too.",
+)
+def _(x: Tensor, weights: list[Tensor], activation: Activation) -> Tensor:
+    found = []
+    for layer, weight in enumerate(weights):
+        x = x @ weight.T
+        x = activation(x) if layer < len(weights) - 1 else x
+        found.append(rms(x))
     return torch.stack(found)
 
 
@@ -292,6 +334,23 @@ def _(x: Tensor, weights: list[Tensor], activation: Activation) -> Tensor:
 )
 def _(x: Tensor, weights: list[Tensor], activation: Activation) -> Tensor:
     return reference(x, weights, activation)[-1]
+
+
+@activation_rms.misconception(
+    "only the first layer",
+    "You return after the first layer. Does `return` stand inside the loop? Its indentation decides.",
+)
+def _(x: Tensor, weights: list[Tensor], activation: Activation) -> Tensor:
+    return reference(x, weights[:1], activation)
+
+
+@activation_rms.misconception(
+    "returned in float32",
+    "Your sizes are right, but they come back in float32. That is what torch.tensor makes of Python's numbers, and "
+    "torch.zeros too, unless you add dtype=torch.float64.",
+)
+def _(x: Tensor, weights: list[Tensor], activation: Activation) -> Tensor:
+    return reference(x, weights, activation).float()
 
 
 @activation_rms.alternative

@@ -43,7 +43,9 @@ def expect_normal(x: Tensor, std: float, *, where: str) -> None:
     """Refuse numbers that are not drawn from N(0, std ** 2)."""
     x = x.detach().double().cpu().flatten()
     if not x.isfinite().all():
-        raise Mismatch(f"{where}: expected random numbers with a standard deviation of {std:.4g}, but some are not finite")
+        raise Mismatch(
+            f"{where}: expected random numbers with a standard deviation of {std:.4g}, but some are not finite"
+        )
     if (x == x[0]).all():
         raise Mismatch(f"{where}: expected random numbers, but all of them are {x[0].item():.4g}")
     got = x.std().item()

@@ -124,8 +124,8 @@ def _(fan_in: int, gain: float = ROOT_2) -> float:
 
 @kaiming_std.misconception(
     "the 2 in the formula in place of the gain's default",
-    "Without a gain you are right, but your formula has ReLU's 2 in it whatever gain is. The formula is "
-    "gain / sqrt(fan_in), and ReLU's sqrt(2) is the default of gain itself.",
+    "Your formula has ReLU's 2 in it whatever gain is. The formula is gain / sqrt(fan_in), and ReLU's sqrt(2) is the "
+    "default of gain itself.",
 )
 def _(fan_in: int, gain: float = 1.0) -> float:
     refuse(fan_in)
@@ -134,8 +134,8 @@ def _(fan_in: int, gain: float = 1.0) -> float:
 
 @kaiming_std.misconception(
     "gain is what stands under the root",
-    "Without a gain you are right, but your gain stands under the root, where ReLU's would be 2. It multiplies the "
-    "standard deviation, outside of the root: ReLU's is sqrt(2).",
+    "Your gain stands under the root, where ReLU's would be 2. It multiplies the standard deviation, outside of the "
+    "root: ReLU's is sqrt(2).",
 )
 def _(fan_in: int, gain: float = 2.0) -> float:
     refuse(fan_in)
@@ -182,7 +182,8 @@ def _(fan_in: int, gain: float = ROOT_2) -> float:
 
 @kaiming_std.misconception(
     "divided by gain",
-    "You divide by gain, as though ReLU made the signal larger. It takes half away, so the weights have to be larger.",
+    "ReLU takes half of the mean square away, so the weights have to be larger by sqrt(2), and yours are smaller. "
+    "Multiply by gain: do not divide.",
 )
 def _(fan_in: int, gain: float = ROOT_2) -> float:
     refuse(fan_in)
