@@ -81,8 +81,8 @@ def rough_facts(model: Any, vocab_size: int) -> Tensor:
         return round(4 * math.log2(x.std().item() / 0.02)) if x.std() else -1000.0
 
     count = sum(parameter.numel() for parameter in model.parameters())
-    gains_are_1 = float((model.norm.weight == 1).all())
-    facts = [step(table), step(head), round(table.mean().item() / 0.02), count, gains_are_1, step(logits)]
+    gains_are_1, same = (model.norm.weight == 1).all().item(), torch.equal(table, head)
+    facts = [step(table), step(head), round(table.mean().item() / 0.02), same, count, gains_are_1, step(logits)]
     return torch.tensor(facts, dtype=torch.float64)
 
 
@@ -125,8 +125,8 @@ def _(answer: Callable) -> None:
         got, want = answer(vocab_size, dim, "count").item(), vocab_size * dim + dim
         if got != want:
             raise Mismatch(
-                f"{where}: expected {vocab_size} * {dim} numbers in the table and {dim} gains, {want:,} in all, but the "
-                f"model has {got:,.0f}"
+                f"{where}: expected {vocab_size} * {dim} numbers in the table and {dim} gains, {want:,} in all, but "
+                f"the model has {got:,.0f}"
             )
         expect_close(answer(vocab_size, dim, "head"), answer(vocab_size, dim, "table"), where=f"{where}, the head")
 
@@ -210,8 +210,8 @@ def _(self: Right) -> None:
 
 @wrong(
     "equal, but not tied",
-    "The two weights hold the same numbers, but they are two parameters, and each gets a gradient of its own. To tie is "
-    "to let both modules hold the same parameter.",
+    "The two weights hold the same numbers, but they are two parameters, and each gets a gradient of its own. To tie "
+    "is to let both modules hold the same parameter.",
 )
 def _(self: Right) -> None:
     nn.init.normal_(self.embedding.weight, std=0.02)
