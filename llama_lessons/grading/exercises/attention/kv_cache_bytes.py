@@ -19,7 +19,7 @@ def reference(config: LlamaConfig, seq_len: int, batch: int, dtype: torch.dtype)
 def odd_config() -> LlamaConfig:
     """Sizes that are all different, and heads that together are wider than the model."""
     return LlamaConfig(
-        vocab_size=11, dim=40, n_layers=3, n_heads=6, n_kv_heads=2, head_dim=10, hidden_dim=7, max_seq_len=64
+        vocab_size=11, dim=60, n_layers=7, n_heads=15, n_kv_heads=3, head_dim=10, hidden_dim=8, max_seq_len=64
     )
 
 
@@ -65,7 +65,7 @@ def _(answer: Callable) -> None:
 
 @kv_cache_bytes.property("as many bytes as tensors of those shapes take")
 def _(answer: Callable) -> None:
-    for config, name in ((odd_config(), "3 layers, 6 and 2 heads of 10"), (presets.smollm2("135M"), "SmolLM2-135M")):
+    for config, name in ((odd_config(), "7 layers, 15 and 3 heads of 10"), (presets.smollm2("135M"), "SmolLM2-135M")):
         for seq_len, batch, dtype in ((1, 1, torch.float32), (7, 3, torch.bfloat16), (2, 5, torch.float64)):
             one = torch.empty(batch, config.n_kv_heads, seq_len, config.head_dim, dtype=dtype)
             # keys and values, in each layer
@@ -78,6 +78,13 @@ def _(answer: Callable) -> None:
     one = answer(config, 1000, 1, dtype)
     for seq_len, batch in ((2000, 1), (1000, 2)):
         expect_bytes(answer, config, seq_len, batch, dtype, 2 * one, "Llama 3 8B, against 1000 tokens and batch 1")
+
+
+@kv_cache_bytes.property("to the last byte, however many there are")
+def _(answer: Callable) -> None:
+    config, dtype = presets.llama3_1("405B"), torch.bfloat16
+    # 2 x 126 layers x 8 heads x 128 channels x 2 bytes
+    expect_bytes(answer, config, 100_003, 7, dtype, 516_096 * 100_003 * 7, "Llama 3.1 405B")
 
 
 @kv_cache_bytes.misconception(
@@ -98,6 +105,15 @@ def _(config: LlamaConfig, seq_len: int, batch: int, dtype: torch.dtype) -> int:
 
 
 @kv_cache_bytes.misconception(
+    "group_size for n_kv_heads",
+    "You multiply by group_size. That is how many query heads share a key/value head; what is kept is n_kv_heads of "
+    "them.",
+)
+def _(config: LlamaConfig, seq_len: int, batch: int, dtype: torch.dtype) -> int:
+    return reference(config, seq_len, batch, dtype) * config.group_size // config.n_kv_heads
+
+
+@kv_cache_bytes.misconception(
     "dim in place of heads",
     "You multiply by dim, the width of the stream. What is kept is n_kv_heads * head_dim numbers wide; it is dim only "
     "without grouping, and not always then.",
@@ -108,7 +124,7 @@ def _(config: LlamaConfig, seq_len: int, batch: int, dtype: torch.dtype) -> int:
 
 @kv_cache_bytes.misconception(
     "head_dim worked out from dim",
-    "You take dim // n_heads for the size of a head. Often that is head_dim, but a config may say otherwise: take "
+    "You work the size of a head out as dim / n_heads. Often that is head_dim, but a config may say otherwise: take "
     "config.head_dim.",
 )
 def _(config: LlamaConfig, seq_len: int, batch: int, dtype: torch.dtype) -> int:

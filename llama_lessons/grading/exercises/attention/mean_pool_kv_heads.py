@@ -35,7 +35,7 @@ def cases() -> list[tuple]:
             (4, 2, 4, 8, torch.bfloat16),
         ]
     ):
-        weight = draw(n_kv_heads * head_dim, dim, seed=seed, dtype=dtype).requires_grad_()
+        weight = draw(n_kv_heads * head_dim, dim, seed=seed, dtype=dtype).requires_grad_(seed == 0)
         found.append((weight, n_kv_heads, pooled))
     return [*found, (draw(10, 3), 4, 2), (draw(12, 3), 3, 2), (draw(12, 3), 2, 4)]
 
@@ -163,6 +163,25 @@ def _(weight: Tensor, n_kv_heads: int, pooled_kv_heads: int) -> Tensor:
 )
 def _(weight: Tensor, n_kv_heads: int, pooled_kv_heads: int) -> Tensor:
     return heads_of(weight, n_kv_heads, pooled_kv_heads)[:, 0].flatten(0, 1)
+
+
+@mean_pool_kv_heads.misconception(
+    "the first heads kept",
+    "You keep the first pooled_kv_heads heads and drop the rest. Each new head is made of a whole group: the mean of "
+    "the heads that it replaces.",
+)
+def _(weight: Tensor, n_kv_heads: int, pooled_kv_heads: int) -> Tensor:
+    refuse(weight, n_kv_heads, pooled_kv_heads)
+    return weight[: weight.shape[0] // n_kv_heads * pooled_kv_heads]
+
+
+@mean_pool_kv_heads.misconception(
+    "heads left on an axis of their own",
+    "The numbers are right, but the heads still stand on an axis of their own. A projection has two axes: join heads "
+    "and their rows with .flatten(0, 1).",
+)
+def _(weight: Tensor, n_kv_heads: int, pooled_kv_heads: int) -> Tensor:
+    return heads_of(weight, n_kv_heads, pooled_kv_heads).mean(dim=1)
 
 
 @mean_pool_kv_heads.misconception(

@@ -8,8 +8,9 @@ which_mask_with_a_cache = question(
     lesson=LESSON,
     right="c",
     wrong={
-        "a": "The triangle of map a begins at the first key: the first new token would read one key, and miss the "
-        "other three that are cached. The new tokens come after the cached ones, so query 0 stands at place 3.",
+        "a": "The triangle of map a begins at the first key: the first new token would read key 0 alone, and miss the "
+        "other two that are cached, and itself. The new tokens come after the cached ones, so query 0 stands at place "
+        "3.",
         "b": "In map b a token reads itself and what comes after it: that is the future, and it is the past that a "
         "token may read.",
         "d": "In map d all new tokens read each other. The four are read at once, but they still come one after the "
