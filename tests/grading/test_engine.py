@@ -2,6 +2,7 @@
 
 import functools
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -240,11 +241,30 @@ def endless_and_deaf(x, cos, sin):
             print("never mind")
 
 
-@pytest.mark.parametrize("function", [endless, endless_and_deaf])
+def endless_and_idle(x, cos, sin):
+    while True:
+        time.sleep(1)
+
+
+@pytest.mark.parametrize("function", [endless, endless_and_deaf, endless_and_idle])
 def test_an_endless_loop_is_cut(function):
     verdict = failed(function, seconds=0.3)
-    assert "still running after 0.3 seconds, where milliseconds are enough. Look for a loop" in verdict.problem
+    assert (
+        "still running after 0.3 seconds of computing, where milliseconds are enough. Look for a loop"
+        in verdict.problem
+    )
     assert verdict.points == 0
+
+
+def waits(x, cos, sin):
+    time.sleep(0.05)
+    return right(x, cos, sin)
+
+
+def test_a_busy_machine_is_not_the_answer_s_fault():
+    """An answer that waits for longer than it may compute, as it does where other programs have the cores."""
+    assert grade(REGISTRY["apply_rope"], right).passed  # torch imports things when they are first used
+    assert grade(REGISTRY["apply_rope"], waits, seconds=1).passed
 
 
 def interrupted(x, cos, sin):

@@ -90,7 +90,7 @@ def test_notebook_shows_a_card_and_one_line_of_error(tmp_path):
     assert right.data["text/plain"] == "apply_rope is right: 10 of 10 checks, 5 of 5 points."
     assert "✓ apply_rope is right" in right.data["text/html"]
     (points,) = outputs[5]
-    assert re.search(r"03_rope +5 of +21 points", points.data["text/plain"])
+    assert re.search(r"03_rope +5 of +24 points", points.data["text/plain"])
     (wrong_call,) = outputs[6]
     assert wrong_call.traceback[0].startswith("CheckFailed: check and hint take your function itself, not a value of")
 
@@ -175,6 +175,6 @@ def test_progress_shows_points_and_what_is_open(capsys):
     progress()
     lines = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"00_start_here +3 of +3 points", lines[0])
-    assert re.fullmatch(r"03_rope +0 of +21 points +rope_frequencies, apply_rope, .*", lines[3])
+    assert re.fullmatch(r"03_rope +0 of +24 points +rope_frequencies, apply_rope, .*", lines[3])
     points = sum(exercise.points for exercise in REGISTRY.values())
     assert re.fullmatch(rf"all lessons +3 of +{points} points", lines[-1])
