@@ -5,136 +5,43 @@ The course's own `gpt2_init_` is asked only where wrong answers are told from ri
 """
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from functools import cache
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from llama_lessons.initialization import gpt2_init_, parameter_roles, xavier_std
-from llama_lessons.lab.device import choose_device
-from llama_lessons.llama import ARTICLE_PARTS, Decoder, LlamaConfig, Parts
-from llama_lessons.positions import LearnedPositionalEmbedding
 
 from ...exercise import Exercise
 from ...expect import Mismatch
-from .common import LESSON
+from .common import LESSON, expect_normal
+from .models import PARTS, by_name, draw_by, facts, make, part_of, weights_of
 
 __all__ = ["init_weights"]
 
-CONFIG = LlamaConfig(
-    vocab_size=150, dim=64, n_layers=2, n_heads=2, n_kv_heads=1, head_dim=32, hidden_dim=160, max_seq_len=48
-)
-Names = dict[str, Tensor]
-
-
-class Layer(nn.Module):
-    """What stands in a block, under the names that say what it is for; it is never run."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(32)
-        self.q_proj = nn.Linear(32, 40)
-        self.o_proj = nn.Linear(40, 32)
-        self.up_proj = nn.Linear(32, 48, bias=False)
-        self.down_proj = nn.Linear(48, 32)
-
-
-class Small(nn.Module):
-    """A model of torch's own modules, quickly made: there are many wrong answers to compare with."""
-
-    def __init__(self, n_layers: int, tied: bool = False) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(50, 32)
-        self.positions = LearnedPositionalEmbedding(40, 32)
-        self.layers = nn.ModuleList(Layer() for _ in range(n_layers))
-        self.norm = nn.RMSNorm(32)
-        self.head = nn.Linear(32, 50, bias=False)
-        if tied:
-            self.head.weight = self.embedding.weight
-
-
-class OneMatrix(nn.Module):
-    """A model in which a single matrix writes into the stream."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.table = nn.Embedding(50, 32)
-        self.norms = nn.ModuleList([nn.LayerNorm(32), nn.RMSNorm(32)])
-        self.up_proj = nn.Linear(32, 48)
-        self.down_proj = nn.Linear(48, 32)
-
-
-def decoder(parts: Parts, **sizes: Any) -> Decoder:
-    return Decoder(replace(CONFIG, **sizes), replace(parts, initialize=lambda model: None))
-
-
-KINDS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
-    "llama": ("a Llama of 2 layers", lambda: decoder(Parts())),
-    "three layers": ("a Llama of 3 layers", lambda: decoder(Parts(), n_layers=3)),
-    "tied": ("a Llama with tied embeddings", lambda: decoder(Parts(), tied_embeddings=True)),
-    "article": ("a model with LayerNorm, biases and a position table", lambda: decoder(ARTICLE_PARTS)),
-    "one matrix": ("a model in which one matrix writes into the stream", OneMatrix),
-    "small": ("a model of 2 layers of torch's own modules", lambda: Small(2)),
-    "small, tied": ("a model of 2 layers of torch's own modules, tied", lambda: Small(2, tied=True)),
-    "deep": ("a model of 8 layers of torch's own modules", lambda: Small(8)),
-}
-
-
-def make(kind: str) -> nn.Module:
-    """A model whose weights are all 7, and whose gains and biases are all 3."""
-    model = KINDS[kind][1]()
-    for parameter in model.parameters():
-        nn.init.constant_(parameter, 7.0 if parameter.ndim > 1 else 3.0)
-    return model.to(choose_device())
-
-
-@cache
-def shapes(kind: str) -> dict[str, torch.Size]:
-    return {name: parameter.shape for name, parameter in make(kind).named_parameters()}
+LLAMA, TIED = "a Llama of 2 layers", "a Llama with tied embeddings"
+ARTICLE = "a model with LayerNorm, biases and a position table"
+ONE_MATRIX = "a model in which one matrix writes into the stream"
 
 
 def use(answer: Callable) -> Callable:
-    """A function that gives all weights of a model that the answer has drawn, one after another."""
+    """A function that gives all weights of models that the answer has drawn, or what is seen of one part of them."""
 
-    def drawn(kind: str, std: float | None, roughly: bool = False) -> Tensor:
-        models = [make(kind) for _ in range(2 if roughly and kind == "small" else 1)]
-        for model in models:
-            before = weights_of(model)
-            answer(model, *(() if std is None else (std,)))
-            if torch.equal(before, weights_of(model)):
-                raise RuntimeError("every weight of the model is as it was. Change them in place, in `model` itself")
-        return rough_facts(models[0], models[-1], 0.02 if std is None else std) if roughly else weights_of(model)
+    def drawn(what: str, std: float | None = None, times: int = 1, seen: dict | None = None) -> Tensor:
+        if seen is None:
+            models = [make(what) for _ in range(times)]
+            return torch.cat([weights_of(draw_by(answer, model, std)) for model in models])
+        if answer not in seen:
+            models = make("a model of 2 layers"), make(ONE_MATRIX)
+            seen[answer] = facts([draw_by(answer, model, s) for model, s in zip(models, (0.1, None), strict=True)])
+        return torch.tensor(seen[answer][what], dtype=torch.float64)
 
     return drawn
 
 
-def weights_of(model: nn.Module) -> Tensor:
-    """All its weights in one row."""
-    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
-
-
-def rough_facts(model: nn.Module, other: nn.Module, std: float) -> Tensor:
-    """What chance does not change: of each parameter how large it is, in steps of a fifth, and what is odd about it."""
-    facts = [float(other is not model and torch.equal(weights_of(model), weights_of(other)))]
-    first: set[float] = set()
-    for parameter in model.parameters():
-        x = parameter.detach().double().cpu().flatten()
-        if (x == x[0]).all():
-            facts += [1000 + x[0].item(), 0, 0]
-        elif len(x) < 1000:
-            facts += [-1000, 0, 0]  # too few to say more than that they differ
-        else:
-            inside = (x.abs() < x.std()).double().mean().item()
-            facts += [round(4 * math.log2(x.std().item() / std)), inside < 0.63, x[0].item() in first]
-            first.add(x[0].item())
-    return torch.tensor([float(fact) for fact in facts], dtype=torch.float64)
-
-
 def cases() -> list[tuple]:
-    return [("small", 0.1, True), ("small, tied", None, True)]
+    seen: dict = {}
+    return [(what, None, 1, seen) for what in (*PARTS, "std not given", "afresh")]
 
 
 init_weights = Exercise(
@@ -158,356 +65,299 @@ init_weights = Exercise(
 )
 
 
-def by_name(answer: Callable, kind: str, std: float | None) -> Names:
-    """The parameters of a drawn model by name."""
-    row, wanted, names = answer(kind, std), shapes(kind), {}
-    total = sum(shape.numel() for shape in wanted.values())
-    if len(row) != total:
-        raise Mismatch(
-            f"{describe(kind)}: expected {total:,} numbers in the model as before, got {len(row):,}. Was a tied weight "
-            "replaced by two?"
-        )
-    for name, shape in wanted.items():
-        names[name], row = row[: shape.numel()].view(shape), row[shape.numel() :]
-    return names
-
-
-def describe(kind: str) -> str:
-    return KINDS[kind][0]
-
-
-def expect_normal(name: str, x: Tensor, std: float, where: str) -> None:
-    """Refuse numbers that are not drawn from N(0, std ** 2)."""
-    x = x.detach().double().cpu()
-    if not x.isfinite().all():
-        raise Mismatch(f"{where}: {name} holds numbers that are not finite")
-    where = f"{where}: {name}, shape {tuple(x.shape)}"
-    got = x.std().item()
-    # Six standard errors, as no seed is ours to choose.
-    if not abs(got - std) < 6 * std / math.sqrt(2 * x.numel()):
-        raise Mismatch(f"{where}: expected a standard deviation of {std:.4g}, got {got:.4g}")
-    if not abs(x.mean().item()) < 6 * std / math.sqrt(x.numel()):
-        raise Mismatch(f"{where}: expected a mean near 0, got {x.mean().item():.4g}")
-    inside = (x.abs() < std).double().mean().item()
-    if not abs(inside - 0.683) < 3 / math.sqrt(x.numel()):
-        raise Mismatch(
-            f"{where}: a normal distribution has 68% of its numbers within one standard deviation, but here it is "
-            f"{inside:.0%}"
-        )
-
-
 def writes_into_the_stream(name: str) -> bool:
     return name.endswith(("o_proj.weight", "down_proj.weight"))
 
 
 def is_table(name: str) -> bool:
-    return name in ("embedding.weight", "positions.weight", "table.weight")
+    return name in ("embedding.weight", "positions.weight")
 
 
-def matrices(names: Names) -> Iterator[tuple[str, Tensor]]:
-    return ((name, x) for name, x in names.items() if x.ndim > 1)
+def expect_drawn(
+    answer: Callable, kind: str, std: float | None, chosen: Callable[[str], bool] = lambda name: True, number: int = 4
+) -> None:
+    """Refuse a model whose chosen matrices and tables are not drawn as GPT-2 does; `number` of them are residual."""
+    for name, x in by_name(kind, answer(kind, std)).items():
+        if x.ndim == 1 or not chosen(name):
+            continue
+        want, where = std or 0.02, f"{kind}: {name}, shape {tuple(x.shape)}"
+        if writes_into_the_stream(name):
+            want, where = want / math.sqrt(number), f"{where}, one of {number} that write into the stream"
+        expect_normal(x, want, where=where)
 
 
 @init_weights.property("gains are 1 and biases are 0")
 def _(answer: Callable) -> None:
-    for kind in ("llama", "article", "one matrix"):
-        for name, x in by_name(answer, kind, 0.02).items():
-            if x.ndim > 1:
-                continue
+    for kind in (LLAMA, ARTICLE, ONE_MATRIX):
+        for name, x in by_name(kind, answer(kind, 0.02)).items():
             want = 0.0 if name.endswith("bias") else 1.0
-            if not (x == want).all():
-                raise Mismatch(f"{describe(kind)}: expected {want:.0f} everywhere in {name}, got {x[0].item():.4g} ...")
+            if x.ndim == 1 and not (x == want).all():
+                raise Mismatch(f"{kind}: expected {want:.0f} everywhere in {name}, got {x[0].item():.4g} ...")
 
 
 @init_weights.property("tables of tokens and of positions have the standard deviation std")
 def _(answer: Callable) -> None:
-    for kind in ("llama", "article", "one matrix"):
-        for name, x in matrices(by_name(answer, kind, 0.1)):
-            if is_table(name):
-                expect_normal(name, x, 0.1, describe(kind))
+    for kind in (LLAMA, ARTICLE, ONE_MATRIX):
+        expect_drawn(answer, kind, 0.1, is_table)
 
 
 @init_weights.property("so have the head and the matrices that do not write into the stream")
 def _(answer: Callable) -> None:
-    for kind in ("llama", "article", "one matrix"):
-        for name, x in matrices(by_name(answer, kind, 0.1)):
-            if not is_table(name) and not writes_into_the_stream(name):
-                expect_normal(name, x, 0.1, describe(kind))
+    for kind in (LLAMA, ARTICLE, ONE_MATRIX):
+        expect_drawn(answer, kind, 0.1, lambda name: not is_table(name) and not writes_into_the_stream(name))
 
 
 @init_weights.property("o_proj and down_proj are smaller, by the root of their number")
 def _(answer: Callable) -> None:
-    for kind, number in (("llama", 4), ("deep", 16), ("three layers", 6), ("article", 4), ("one matrix", 1)):
-        for name, x in matrices(by_name(answer, kind, 0.1)):
-            if writes_into_the_stream(name):
-                expect_normal(name, x, 0.1 / math.sqrt(number), f"{describe(kind)}, {number} such matrices")
+    numbers = {LLAMA: 4, "a model of 8 layers": 16, "a model of 3 layers": 6, ARTICLE: 4, ONE_MATRIX: 1}
+    for kind, number in numbers.items():
+        expect_drawn(answer, kind, 0.1, writes_into_the_stream, number)
 
 
 @init_weights.property("std is 0.02 where it is not given")
 def _(answer: Callable) -> None:
-    for name, x in matrices(by_name(answer, "llama", None)):
-        expect_normal(name, x, 0.01 if writes_into_the_stream(name) else 0.02, "init_weights(model)")
+    expect_drawn(answer, LLAMA, None)
 
 
 @init_weights.property("a tied weight stays one, and is drawn as the table that it is")
 def _(answer: Callable) -> None:
-    for name, x in matrices(by_name(answer, "tied", 0.1)):
-        expect_normal(name, x, 0.05 if writes_into_the_stream(name) else 0.1, describe("tied"))
+    expect_drawn(answer, TIED, 0.1)
 
 
-@init_weights.property("each matrix, and each model, gets numbers of its own")
+@init_weights.property("each matrix, and each model, gets numbers of its own, from torch's own generator")
 def _(answer: Callable) -> None:
-    first, second = by_name(answer, "deep", 0.02), by_name(answer, "deep", 0.02)
+    kind = "a model of 2 layers"
+    torch.manual_seed(5)
+    row = answer(kind, 0.02, 3)
+    first, second, third = (by_name(kind, part) for part in row.chunk(3))
     seen: dict[float, str] = {}
-    for name, x in matrices(first):
+    for name, x in first.items():
+        if x.ndim == 1:
+            continue
         number = x.flatten()[0].item()
         if number in seen:
             raise Mismatch(f"{name} begins with the same number as {seen[number]}: expected both to be drawn anew")
         seen[number] = name
-        if torch.equal(x, second[name]):
+        if torch.equal(x, second[name]) or torch.equal(second[name], third[name]):
             raise Mismatch(f"two models drawn one after the other have the same {name}: expected no fixed seed")
+    torch.manual_seed(5)
+    if not torch.equal(row, answer(kind, 0.02, 3)):
+        raise Mismatch(
+            "after the same torch.manual_seed the numbers are others: expected them to come from torch's own generator"
+        )
 
 
-def drawing(draw: Callable[[str, str, Tensor, float, int], None]) -> Callable:
-    """A wrong answer that goes through the parameters by role, and does what `draw` does."""
+Draw = Callable[[Tensor, float, int], None]
 
-    def answer(model: nn.Module, std: float = 0.02) -> None:
+
+def keep(parameter: Tensor, std: float, number: int) -> None:
+    pass
+
+
+def constant(value: float) -> Draw:
+    return lambda parameter, std, number: nn.init.constant_(parameter, value)
+
+
+def normal(size: Callable[[float, int], float]) -> Draw:
+    """Draw from a normal distribution; `size` makes its standard deviation of std and of how many are residual."""
+    return lambda parameter, std, number: nn.init.normal_(parameter, std=size(std, number))
+
+
+def each(parts: tuple[str, ...], draw: Draw) -> dict[str, Draw]:
+    return dict.fromkeys(parts, draw)
+
+
+ones, zeros = constant(1.0), constant(0.0)
+plain, smaller = normal(lambda std, number: std), normal(lambda std, number: std / math.sqrt(number))
+TABLES, RESIDUAL = ("embedding", "positions"), ("o_proj", "down_proj")
+OTHERS = (*TABLES, "head", "projection")
+RIGHT = {"gain": ones, "bias": zeros, **each(OTHERS, plain), **each(RESIDUAL, smaller)}
+
+
+def instead(draw: Callable[[Tensor, float], object]) -> dict[str, Draw]:
+    """For all matrices and tables: draw from what `draw` makes of the standard deviation that is right for each."""
+    return {
+        **each(OTHERS, lambda parameter, std, number: draw(parameter, std)),
+        **each(RESIDUAL, lambda parameter, std, number: draw(parameter, std / math.sqrt(number))),
+    }
+
+
+def wrong(name: str, diagnosis: str, **parts: Draw) -> None:
+    """Add a misconception that draws these parts of a model in its own way, and all others right."""
+    rules = RIGHT | parts
+
+    @init_weights.misconception(name, diagnosis)
+    def _(model: nn.Module, std: float = 0.02) -> None:
         roles = parameter_roles(model)
-        number = list(roles.values()).count("residual")
-        for name, parameter in model.named_parameters():
-            draw(roles[name], name, parameter, std, number)
-
-    return answer
+        number = max(list(roles.values()).count("residual"), 1)
+        for its_name, parameter in model.named_parameters():
+            rules[part_of(roles[its_name], its_name)](parameter, std, number)
 
 
-def right(role: str, name: str, parameter: Tensor, std: float, number: int) -> None:
-    if role == "gain":
-        nn.init.ones_(parameter)
-    elif role == "bias":
-        nn.init.zeros_(parameter)
-    else:
-        nn.init.normal_(parameter, std=std / math.sqrt(number) if role == "residual" else std)
-
-
-def wrong(name: str, diagnosis: str) -> Callable:
-    """Make the decorated function, which draws one parameter, a misconception."""
-
-    def add(draw: Callable) -> Callable:
-        init_weights.misconception(name, diagnosis)(drawing(draw))
-        return draw
-
-    return add
-
-
-@wrong(
+wrong(
     "every parameter drawn alike",
     "You draw gains and biases from the normal distribution too, like the recursive initialization in section 9. A "
-    "gain near 0 makes the norm before a layer almost delete what the layer reads. Gains are 1, biases 0.",
+    "gain near 0 makes the norm before a layer almost delete what the layer reads. Gains are 1, biases 0: no `else` "
+    "may reach them.",
+    **each(("gain", "bias"), plain),
 )
-def _(role: str, name: str, parameter: Tensor, std: float, number: int) -> None:
-    right("projection" if role in ("gain", "bias") else role, name, parameter, std, number)
-
-
-@wrong(
+wrong(
     "gains of 0",
-    "You set the gains of norms to 0, as though they were biases. A norm multiplies by its gain: with 0 nothing gets "
-    "through.",
+    "You set gains to 0, as though they were biases. A norm multiplies by its gain: with 0 nothing gets through.",
+    gain=zeros,
 )
-def _(role: str, name: str, parameter: Tensor, std: float, number: int) -> None:
-    right("bias" if role == "gain" else role, name, parameter, std, number)
-
-
-@wrong(
+wrong(
     "biases of 1",
     "You set biases to 1, as though they were gains. A bias is added, so the one that does nothing is 0.",
+    bias=ones,
 )
-def _(role: str, name: str, parameter: Tensor, std: float, number: int) -> None:
-    right("gain" if role == "bias" else role, name, parameter, std, number)
-
-
-@wrong(
+wrong(
+    "gains and biases exchanged",
+    "You have them the wrong way round: a gain multiplies, so it starts at 1; a bias is added, so it starts at 0.",
+    gain=zeros,
+    bias=ones,
+)
+wrong(
     "gains and biases left as they were",
-    "You draw the matrices and leave gains and biases as they were. Whoever calls this may have a trained model: after "
-    "it, gains are 1 and biases 0.",
+    "Gains and biases are left as they were. The model may have been trained before: gains become 1 again, biases 0.",
+    **each(("gain", "bias"), keep),
 )
-def _(role: str, name: str, parameter: Tensor, std: float, number: int) -> None:
-    if role not in ("gain", "bias"):
-        right(role, name, parameter, std, number)
-
-
-@wrong(
-    "biases left as they were",
-    "Matrices, tables and gains are right, but biases are left as they were. They become 0.",
-)
-def _(role: str, name: str, parameter: Tensor, std: float, number: int) -> None:
-    if role != "bias":
-        right(role, name, parameter, std, number)
-
-
-@wrong(
-    "gains left as they were",
-    "Matrices, tables and biases are right, but the gains of norms are left as they were. They become 1.",
-)
-def _(role: str, name: str, parameter: Tensor, std: float, number: int) -> None:
-    if role != "gain":
-        right(role, name, parameter, std, number)
-
-
-@wrong(
+wrong("biases left as they were", "Biases are left as they were. They become 0, whatever they held.", bias=keep)
+wrong("gains left as they were", "The gains of norms are left as they were. They become 1.", gain=keep)
+wrong(
     "tables left as they were",
     "The tables of embeddings are left as they were. They are no linear layers, but they have a weight to draw, too.",
+    **each(TABLES, keep),
 )
-def _(role: str, name: str, parameter: Tensor, std: float, number: int) -> None:
-    if role != "embedding":
-        right(role, name, parameter, std, number)
-
-
-@wrong(
+wrong(
     "the position table left as it was",
-    "The table of tokens is drawn, the table of positions is not. parameter_roles calls both an embedding; its class "
-    "alone does not tell you, since it is the course's own.",
+    "The table of positions is left as it was. parameter_roles calls it an embedding, like the table of tokens; "
+    "isinstance(module, nn.Embedding) does not find it, since its class is the course's own.",
+    positions=keep,
 )
-def _(role: str, name: str, parameter: Tensor, std: float, number: int) -> None:
-    if not name.startswith("positions"):
-        right(role, name, parameter, std, number)
-
-
-@wrong(
+wrong(
+    "the head left as it was", "The head is left as it was. It has a role of its own, and is drawn with std.", head=keep
+)
+wrong(
+    "tables and head left as they were",
+    "Tables and head are left as they were. Each has a role of its own, and is drawn with std like the projections.",
+    **each((*TABLES, "head"), keep),
+)
+wrong(
+    "what writes into the stream left as it was",
+    "o_proj and down_proj are left as they were. Their role is `residual`, and they are drawn too, only smaller.",
+    **each(RESIDUAL, keep),
+)
+wrong(
+    "only the linear layers",
+    "You draw linear layers alone. Tables and gains of norms keep what they had: go by role, so that none is missed.",
+    **each(("gain", *TABLES), keep),
+)
+wrong(
     "tables drawn with std 1",
     "The tables of embeddings have the standard deviation 1, which is torch's own for nn.Embedding. With tied "
     "embeddings the first loss is then about dim: draw them with std.",
+    **each(TABLES, normal(lambda std, number: 1.0)),
 )
-def _(role: str, name: str, parameter: Tensor, std: float, number: int) -> None:
-    right(role, name, parameter, 1.0 if role == "embedding" else std, number)
-
-
-@wrong(
+wrong(
     "one standard deviation for all",
-    "All matrices have the same standard deviation. That is Llama's scheme in Hugging Face's code. Asked for is "
-    "GPT-2's, in which those that write into the stream, o_proj and down_proj, are smaller.",
+    "o_proj and down_proj are drawn with std like the rest. That is Llama's scheme in Hugging Face's code. Asked for "
+    "is GPT-2's, in which these two, which write into the stream, are smaller.",
+    **each(RESIDUAL, plain),
 )
-def _(role: str, name: str, parameter: Tensor, std: float, number: int) -> None:
-    right(role, name, parameter, std, 1)
-
-
-@wrong(
+wrong(
     "divided by the number, not by its root",
     "You divide by N, the number of matrices that write into the stream. N random terms add up to a sum that is only "
     "sqrt(N) times as large as one of them: divide by the root.",
+    **each(RESIDUAL, normal(lambda std, number: std / number)),
 )
-def _(role: str, name: str, parameter: Tensor, std: float, number: int) -> None:
-    right(role, name, parameter, std, number**2)
-
-
-@wrong(
+wrong(
     "divided by the root of the number of layers",
     "You divide by sqrt(n_layers). Each layer writes into the stream twice, through o_proj and through down_proj, so "
     "there are twice as many terms.",
+    **each(RESIDUAL, normal(lambda std, number: std / math.sqrt(max(number / 2, 1)))),
 )
-def _(role: str, name: str, parameter: Tensor, std: float, number: int) -> None:
-    right(role, name, parameter, std, max(number / 2, 1))
-
-
-@wrong(
+wrong(
+    "divided by the root of twice the number",
+    "What writes into the stream is too small in your model, by sqrt(2). N counts both o_proj and down_proj of each "
+    "layer already: it needs no 2 before it.",
+    **each(RESIDUAL, normal(lambda std, number: std / math.sqrt(2 * number))),
+)
+wrong(
     "multiplied by the root",
     "What writes into the stream is larger in your model, by the root of the number: divide by it.",
+    **each(RESIDUAL, normal(lambda std, number: std * math.sqrt(number))),
 )
-def _(role: str, name: str, parameter: Tensor, std: float, number: int) -> None:
-    right(role, name, parameter, std * number if role == "residual" else std, number)
-
-
-@wrong(
-    "only o_proj is smaller",
-    "o_proj is smaller, down_proj is not. Both write into the stream.",
+wrong(
+    "only o_proj is smaller", "down_proj is drawn with std undivided. It writes into the stream too.", down_proj=plain
 )
-def _(role: str, name: str, parameter: Tensor, std: float, number: int) -> None:
-    right("projection" if "down_proj" in name else role, name, parameter, std, number)
-
-
-@wrong(
-    "only down_proj is smaller",
-    "down_proj is smaller, o_proj is not. Both write into the stream.",
+wrong("only down_proj is smaller", "o_proj is drawn with std undivided. It writes into the stream too.", o_proj=plain)
+wrong(
+    "the wrong ones are smaller",
+    "You have the two kinds of matrices the wrong way round: o_proj and down_proj, which write into the stream, are "
+    "the ones to be divided, and the projections inside a layer are not.",
+    projection=smaller,
+    **each(RESIDUAL, plain),
 )
-def _(role: str, name: str, parameter: Tensor, std: float, number: int) -> None:
-    right("projection" if "o_proj" in name else role, name, parameter, std, number)
-
-
-@wrong(
+wrong(
     "all matrices are smaller",
-    "All matrices are divided by the root, those inside a layer too. Only o_proj and down_proj write into the stream.",
+    "You divide by the root inside a layer too. Only o_proj and down_proj write into the stream.",
+    projection=smaller,
 )
-def _(role: str, name: str, parameter: Tensor, std: float, number: int) -> None:
-    right("residual" if role in ("projection", "head") else role, name, parameter, std, number)
-
-
-@wrong(
+wrong(
     "the variance given as the standard deviation",
     "Your numbers have the standard deviation std ** 2. Papers write N(0, std ** 2) with the variance, but normal_ in "
     "torch takes the standard deviation.",
+    **instead(lambda parameter, std: nn.init.normal_(parameter, std=std**2)),
 )
-def _(role: str, name: str, parameter: Tensor, std: float, number: int) -> None:
-    right(role, name, parameter, std**2, number**2)
-
-
-@wrong(
+wrong(
+    "the standard deviation given as the mean",
+    "Your numbers have std as their mean, and the standard deviation 1. What normal_ takes after the tensor is the "
+    "mean: name the other one, std=....",
+    **instead(lambda parameter, std: nn.init.normal_(parameter, std)),
+)
+wrong(
     "std written in",
     "You draw with 0.02 whatever std is. Use the argument.",
+    **{part: lambda parameter, std, number, draw=draw: draw(parameter, 0.02, number) for part, draw in RIGHT.items()},
 )
-def _(role: str, name: str, parameter: Tensor, std: float, number: int) -> None:
-    right(role, name, parameter, 0.02, number)
-
-
-@wrong(
+wrong(
+    "0.02 for all",
+    "You draw all with 0.02, whatever std is. Use the argument, and make o_proj and down_proj smaller.",
+    **each((*OTHERS, *RESIDUAL), normal(lambda std, number: 0.02)),
+)
+wrong(
     "Xavier",
     "You draw matrices by Xavier's formula, from their own shapes. Neither GPT-2 nor Llama does that: one std for all, "
     "and a smaller one for what writes into the stream.",
+    **each(
+        ("head", "projection", *RESIDUAL),
+        lambda parameter, std, number: nn.init.normal_(parameter, std=xavier_std(*reversed(parameter.shape))),
+    ),
 )
-def _(role: str, name: str, parameter: Tensor, std: float, number: int) -> None:
-    if role in ("projection", "residual", "head"):
-        std, number = xavier_std(parameter.shape[1], parameter.shape[0]), 1
-    right(role, name, parameter, std, number)
-
-
-@wrong(
+wrong(
     "uniform",
     "Your numbers are spread evenly between two limits. A normal distribution is asked for: nn.init.normal_.",
+    **instead(lambda parameter, std: nn.init.uniform_(parameter, -math.sqrt(3) * std, math.sqrt(3) * std)),
 )
-def _(role: str, name: str, parameter: Tensor, std: float, number: int) -> None:
-    if role in ("gain", "bias"):
-        right(role, name, parameter, std, number)
-    else:
-        limit = math.sqrt(3) * (std / math.sqrt(number) if role == "residual" else std)
-        nn.init.uniform_(parameter, -limit, limit)
 
 
-@wrong(
+wrong(
     "a seed set for each matrix",
-    "You set the seed before each matrix, so that they all begin with the same numbers. Leave seeds to whoever calls "
-    "this.",
+    "Your matrices begin with the same numbers, as they do where a seed is set before each. Draw every one anew, and "
+    "leave seeds to whoever calls this.",
+    **instead(
+        lambda parameter, std: nn.init.normal_(
+            parameter, std=std, generator=torch.Generator(parameter.device).manual_seed(0)
+        )
+    ),
 )
-def _(role: str, name: str, parameter: Tensor, std: float, number: int) -> None:
-    torch.manual_seed(0)
-    right(role, name, parameter, std, number)
-
-
-@init_weights.misconception(
-    "only the linear layers",
-    "You draw linear layers alone. Tables and gains of norms keep what they had: go by role, so that none is missed.",
-)
-def _(model: nn.Module, std: float = 0.02) -> None:
-    number = sum(name.endswith(("o_proj", "down_proj")) for name, _ in model.named_modules())
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear):
-            smaller = name.endswith(("o_proj", "down_proj"))
-            nn.init.normal_(module.weight, std=std / math.sqrt(number) if smaller else std)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
 
 
 @init_weights.misconception(
     "a seed set once",
-    "You set the seed yourself, so that every model starts from the same weights, and all that is random afterwards "
-    "in the caller's program too. Leave seeds to whoever calls this.",
+    "Two models drawn one after the other get the same weights: your function sets a seed, or puts the generator back "
+    "to where it was. Leave both to whoever calls this.",
 )
 def _(model: nn.Module, std: float = 0.02) -> None:
     torch.manual_seed(0)
@@ -516,31 +366,12 @@ def _(model: nn.Module, std: float = 0.02) -> None:
 
 @init_weights.alternative
 def _(model: nn.Module, std: float = 0.02) -> None:
-    small = (
-        std / sum(name.endswith(("o_proj.weight", "down_proj.weight")) for name, _ in model.named_parameters()) ** 0.5
-    )
+    small = std / sum(map(writes_into_the_stream, dict(model.named_parameters()))) ** 0.5
     for name, parameter in model.named_parameters():
         if parameter.ndim == 1:
             nn.init.constant_(parameter, 0.0 if name.endswith("bias") else 1.0)
         else:
-            nn.init.normal_(parameter, 0.0, small if name.endswith(("o_proj.weight", "down_proj.weight")) else std)
-
-
-@init_weights.alternative
-@torch.no_grad()
-def _(model: nn.Module, std: float = 0.02) -> None:
-    roles = parameter_roles(model)
-    n_residuals = sum(role == "residual" for role in roles.values())
-    for name, parameter in model.named_parameters():
-        match roles[name]:
-            case "gain":
-                parameter.fill_(1)
-            case "bias":
-                parameter.zero_()
-            case "residual":
-                parameter.copy_(torch.randn_like(parameter) * std / n_residuals**0.5)
-            case _:
-                parameter.copy_(torch.randn_like(parameter) * std)
+            nn.init.normal_(parameter, 0.0, small if writes_into_the_stream(name) else std)
 
 
 @init_weights.alternative
