@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from llama_lessons.grading import exercises  # noqa: F401  (fills the registry)
 from llama_lessons.grading.engine import grade
-from llama_lessons.grading.exercise import REGISTRY, Exercise, lessons
+from llama_lessons.grading.exercise import REGISTRY, Exercise, Property, lessons
 from tools.cells import SOLUTIONS, NotebookError, notebooks, read, short
 from tools.equivalent import EQUIVALENT
 
@@ -269,19 +269,33 @@ def examine(exercise: Exercise, solution: Solution) -> Row:
             row.named += 1
         else:
             row.unnamed.append(misconception.name)
-    # Nobody reads what is said about a mutant, so it need not be looked for.
-    unnamed = copy.copy(exercise)
-    unnamed.misconceptions, unnamed.cases = [], list
+    parts = [_of_one_property(exercise, prop) for prop in exercise.properties]
     changed = list(mutants(solution.source))
     for source, line in tqdm(changed, desc=exercise.name, unit="mutant", leave=False, disable=None):
         row.mutants += 1
-        if not grade(unnamed, solution.function(source), seconds=MUTANT_SECONDS).passed:
+        if is_killed(parts, solution, source):
             row.killed += 1
         elif (exercise.name, line) in EQUIVALENT:
             row.equivalent[line] = EQUIVALENT[exercise.name, line]
         else:
             row.survivors.append(line)
     return row
+
+
+def _of_one_property(exercise: Exercise, prop: Property) -> Exercise:
+    """The exercise with this property alone; nobody reads what is said about a mutant, so no name is looked for."""
+    part = copy.copy(exercise)
+    part.properties, part.misconceptions, part.cases = [prop], [], list
+    return part
+
+
+def is_killed(parts: list[Exercise], solution: Solution, source: str) -> bool:
+    """Whether some property tells the mutant from the solution; the first that does is enough."""
+    try:
+        function = solution.function(source)
+    except Exception:  # such as a default value that cannot be computed
+        return True
+    return any(not grade(part, function, seconds=MUTANT_SECONDS).passed for part in parts)
 
 
 def report(names: Sequence[str]) -> list[Row]:

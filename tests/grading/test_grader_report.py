@@ -98,3 +98,10 @@ def test_a_survivor_and_an_unnamed_misconception_are_shown_and_count():
     text = table([row])
     for part in ("named 50.0%", "mutants killed 66.7%", "f: odd", "f: x = 2", "f: y = 1\n      a reason"):
         assert part in text
+
+
+def test_a_mutant_that_cannot_even_be_defined_is_killed():
+    solution = grader_report.Solution("f", "def f(x=1 / 1):\n    return x", "")
+    assert solution.function()() == 1
+    assert grader_report.is_killed([], solution, "def f(x=1 / 0):\n    return x")
+    assert not grader_report.is_killed([], solution, "def f(x=1 * 1):\n    return x")
