@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from llama_lessons import attention
+from llama_lessons.grading.engine import grade
+from llama_lessons.grading.exercise import REGISTRY
 from tests.grading.answers import Answers, assert_fails, assert_passes
 
 ANSWERS = Answers()
@@ -124,6 +126,34 @@ def refuses_fewer_queries_too(q, k, v):
     return attention.causal_attention(q, k, v)
 
 
+@right("causal_attention")
+def key_by_key_with_a_running_maximum(q, k, v):
+    refuse(q, k)
+    places = torch.arange(q.shape[2], device=q.device)[:, None] + k.shape[2] - q.shape[2]
+    largest = torch.full((*q.shape[:3], 1), -math.inf, device=q.device)
+    total, mixed = torch.zeros_like(largest), torch.zeros(q.shape, device=q.device)
+    for j in range(k.shape[2]):
+        score = (q.float() * k[:, :, j : j + 1].float()).sum(-1, keepdim=True) / q.shape[3] ** 0.5
+        score = score.masked_fill(places < j, -math.inf)
+        new = torch.maximum(largest, score)
+        kept, share = (largest - new).exp(), (score - new).exp()
+        total, mixed, largest = total * kept + share, mixed * kept + share * v[:, :, j : j + 1].float(), new
+    return (mixed / total).to(q.dtype)
+
+
+@wrong("causal_attention")
+def with_a_mask_for_1024_tokens(q, k, v):
+    refuse(q, k)
+    past = torch.ones(1024, 1024, dtype=torch.bool).tril()[k.shape[2] - q.shape[2] : k.shape[2], : k.shape[2]]
+    return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=past).to(q.dtype)
+
+
+@wrong("causal_attention")
+def only_the_last_256_keys(q, k, v):
+    refuse(q, k)
+    return attention.causal_attention(q.float(), k[:, :, -256:].float(), v[:, :, -256:].float()).to(q.dtype)
+
+
 # --------------------------------------------------------------------------------------------- repeat_kv
 
 
@@ -138,7 +168,7 @@ def with_a_list(x, group_size):
 def with_kron(x, group_size):
     if group_size < 1:
         raise ValueError("no group")
-    return torch.kron(x, torch.ones(1, group_size, 1, 1, dtype=x.dtype, device=x.device))
+    return torch.kron(x.contiguous(), torch.ones(1, group_size, 1, 1, dtype=x.dtype, device=x.device))
 
 
 @right("repeat_kv")
@@ -172,6 +202,15 @@ def refuses_a_group_of_one(x, group_size):
     if group_size <= 1:
         raise ValueError("no group")
     return x.repeat_interleave(group_size, dim=1)
+
+
+@wrong("repeat_kv")
+def only_of_contiguous_tensors(x, group_size):
+    if group_size < 1:
+        raise ValueError("no group")
+    batch, heads, seq_len, head_dim = x.shape
+    rows = x.view(batch * heads, 1, seq_len * head_dim)
+    return rows.expand(-1, group_size, -1).reshape(batch, heads * group_size, seq_len, head_dim)
 
 
 @wrong("repeat_kv")
@@ -228,7 +267,8 @@ def in_numpy_where_no_gradient_is_asked_for(q, k, v):
     owner = np.arange(a.shape[2]) // (a.shape[2] // b.shape[2])
     scores = np.einsum("bihd,bjhd->bhij", a, b[:, :, owner]) / np.sqrt(a.shape[3])
     later = np.triu(np.ones(scores.shape[2:], dtype=bool), b.shape[1] - a.shape[1] + 1)
-    powers = np.exp(np.where(later, -np.inf, scores - scores.max(-1, keepdims=True)))
+    scores = np.where(later, -np.inf, scores)
+    powers = np.exp(scores - scores.max(-1, keepdims=True))
     weights = powers / powers.sum(-1, keepdims=True)
     mixed = np.einsum("bhij,bjhd->bihd", weights, c[:, :, owner])
     return torch.from_numpy(mixed.reshape(*mixed.shape[:2], -1)).to(q)
@@ -290,6 +330,50 @@ def leaves_it_to_torch_to_refuse(q, k, v):
     return F.scaled_dot_product_attention(q, k, v, attn_mask=past).transpose(1, 2).flatten(2)
 
 
+def scores_and_past(q, k):
+    refuse_groups(q, k)
+    group = q.shape[2] // k.shape[2]
+    scores = torch.einsum("bihd,bjhd->bhij", q, k.repeat_interleave(group, dim=2)).float() / q.shape[3] ** 0.5
+    return scores, torch.ones(scores.shape[2:], device=q.device).tril(k.shape[1] - q.shape[1])
+
+
+def merged(weights, v):
+    group = weights.shape[1] // v.shape[2]
+    return torch.einsum("bhij,bjhd->bihd", weights, v.repeat_interleave(group, dim=2).float()).flatten(2).to(v.dtype)
+
+
+@wrong("grouped_query_attention")
+def masked_after_the_softmax_and_divided_again(q, k, v):
+    scores, past = scores_and_past(q, k)
+    weights = scores.softmax(-1) * past
+    return merged(weights / weights.sum(-1, keepdim=True), v)
+
+
+@wrong("grouped_query_attention")
+def hidden_by_minus_a_hundred(q, k, v):
+    scores, past = scores_and_past(q, k)
+    return merged(scores.masked_fill(past == 0, -100.0).softmax(-1), v)
+
+
+@wrong("grouped_query_attention")
+def exponentials_of_any_size(q, k, v):
+    scores, past = scores_and_past(q, k)
+    powers = scores.exp() * past
+    return merged(powers / powers.sum(-1, keepdim=True), v)
+
+
+@wrong("grouped_query_attention")
+def nonsense_in_float16(q, k, v):
+    return with_the_course(q, k, v) * (q.dtype != torch.float16)
+
+
+@wrong("grouped_query_attention")
+def with_a_mask_for_64_tokens(q, k, v):
+    scores, _ = scores_and_past(q, k)
+    past = torch.ones(64, 64).tril()[k.shape[1] - q.shape[1] : k.shape[1], : k.shape[1]]
+    return merged(scores.masked_fill(past == 0, -math.inf).softmax(-1), v)
+
+
 # ----------------------------------------------------------------------------------------------- KVCache
 
 
@@ -329,8 +413,43 @@ class WithTokensFirst:
         return [x[:end].permute(1, 2, 0, 3) for x in (self.keys, self.values)]
 
 
+@right("KVCache")
+class CountsAndTakesBack(attention.KVCache):
+    def append(self, k, v):
+        start = self.length
+        self.length += k.shape[2]
+        if self.length > self.max_seq_len:
+            self.length = start
+            raise ValueError("full")
+        self.keys[:, :, start : self.length] = k
+        self.values[:, :, start : self.length] = v
+        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
+
+
 class Wrong(attention.KVCache):
     """The course's cache, to be spoiled."""
+
+
+@wrong("KVCache")
+class WithACountOfItsOwn(Wrong):
+    def append(self, k, v):
+        self.length = getattr(self, "filled", 0)
+        try:
+            return super().append(k, v)
+        finally:
+            self.filled, self.length = self.length, 0
+
+
+@wrong("KVCache")
+class WithoutAReturn(Wrong):
+    def append(self, k, v):
+        super().append(k, v)
+
+
+@wrong("KVCache")
+class KeepsNothing(Wrong):
+    def append(self, k, v):
+        return k, v
 
 
 @wrong("KVCache")
@@ -416,6 +535,23 @@ def as_a_float(config, seq_len, batch, dtype):
 def with_the_queries(config, seq_len, batch, dtype):
     heads = config.n_heads + 2 * config.n_kv_heads
     return config.n_layers * heads * config.head_dim * seq_len * batch * dtype.itemsize
+
+
+@wrong("kv_cache_bytes")
+def rounded_to_float32(config, seq_len, batch, dtype):
+    sizes = [2, config.n_layers, config.n_kv_heads, config.head_dim, seq_len, batch, dtype.itemsize]
+    return int(torch.tensor(sizes, dtype=torch.float32).prod())
+
+
+@wrong("kv_cache_bytes")
+def overflowing_int32(config, seq_len, batch, dtype):
+    sizes = [2, config.n_layers, config.n_kv_heads, config.head_dim, seq_len, batch, dtype.itemsize]
+    return int(torch.tensor(sizes).prod(dtype=torch.int32))
+
+
+@wrong("kv_cache_bytes")
+def queries_as_a_third_of_it(config, seq_len, batch, dtype):
+    return by_the_groups(config, seq_len, batch, dtype) * 3 // 2
 
 
 @wrong("kv_cache_bytes")
@@ -541,6 +677,13 @@ class WithRearrangedMerge(Layer):
 
 
 @wrong("MultiHeadAttention")
+class WithAMaskFor64Tokens(Layer):
+    def mix(self, q, k, v):
+        past = torch.ones(64, 64, dtype=torch.bool, device=q.device).tril()[: q.shape[2], : q.shape[2]]
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=past)
+
+
+@wrong("MultiHeadAttention")
 class CalledAndThrownAway(Layer):
     def forward(self, x):
         self.q_proj(x), self.k_proj(x), self.v_proj(x)
@@ -602,3 +745,61 @@ def test_an_unusual_right_answer_passes(exercise, answer):
 @pytest.mark.parametrize(("exercise", "answer"), ANSWERS.wrong_ones)
 def test_an_unlisted_wrong_answer_fails(exercise, answer):
     assert_fails(exercise, answer)
+
+
+def fused(q, k, v, **options):
+    refuse(q, k)
+    return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), **options).to(q.dtype)
+
+
+def lower(q, k):
+    return torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril(k.shape[2] - q.shape[2])
+
+
+@pytest.mark.parametrize(
+    ("exercise", "answer", "name"),
+    [
+        (
+            "causal_attention",
+            lambda q, k, v: fused(q, k, v, is_causal=q.shape[2] > 1),
+            "counted from the first key",
+        ),
+        (
+            "causal_attention",
+            lambda q, k, v: fused(q, k, v, is_causal=q.shape[2] == k.shape[2]),
+            "no mask with cached keys",
+        ),
+        (
+            "causal_attention",
+            lambda q, k, v: fused(q, k, v, attn_mask=~lower(q, k)),
+            "hidden and read exchanged, and 0 from nothing",
+        ),
+        (
+            "causal_attention",
+            lambda q, k, v: fused(q, k, v, attn_mask=lower(q, k).float()),
+            "ones and zeros added",
+        ),
+        (
+            "causal_attention",
+            lambda q, k, v: fused(q, k, v, attn_mask=(~lower(q, k)).float() * -math.inf),
+            "nothing but NaN",
+        ),
+        (
+            "causal_attention",
+            lambda q, k, v: fused(q / q.shape[3] ** 0.5, k, v, attn_mask=lower(q, k)),
+            "divided by head_dim",
+        ),
+        (
+            "grouped_query_attention",
+            masked_after_the_softmax_and_divided_again,
+            "masked after the softmax, and divided again",
+        ),
+        ("grouped_query_attention", hidden_by_minus_a_hundred, "hidden scores are not low enough"),
+        ("KVCache", KeepsNothing, None),
+        ("kv_cache_bytes", queries_as_a_third_of_it, None),
+    ],
+)
+def test_a_mistake_written_in_another_way_has_its_name(exercise, answer, name):
+    verdict = grade(REGISTRY[exercise], answer)
+    assert not verdict.passed
+    assert (verdict.misconception and verdict.misconception.name) == name

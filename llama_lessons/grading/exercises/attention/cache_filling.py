@@ -35,16 +35,21 @@ def fills(cache_class: Any) -> Callable[..., Kept]:
                     raise
                 refused.append(f"{size} after {start}: {type(error).__name__}")
             else:
-                if kept is None or len(kept) != 2:
-                    raise TypeError("append is expected to return the keys and the values of all tokens so far")
+                if not is_pair(kept):
+                    came = "None" if kept is None else type(kept).__name__
+                    raise TypeError(f"append returned {came}, where two tensors are expected: keys and values so far")
                 start = end
                 memory.add(memory_of(*kept))
             # A cache that keeps count in a way of its own has no length that could be wrong.
-            counted = counted and getattr(cache, "length", start) == start
+            counted = counted and bool(getattr(cache, "length", start) == start)
         in_place = len(memory) <= 1 and not any(set(own) & set(where) for where in memory)
         return (*kept, in_place, counted, ", ".join(refused))
 
     return fill
+
+
+def is_pair(kept: Any) -> bool:
+    return isinstance(kept, (tuple, list)) and len(kept) == 2 and all(isinstance(x, Tensor) for x in kept)
 
 
 def memory_of(keys: Tensor, values: Tensor) -> tuple[int, int]:

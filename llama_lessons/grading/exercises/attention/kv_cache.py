@@ -335,6 +335,19 @@ class _(Base):
         return self.joined
 
 
+@kv_cache.misconception(
+    "memory replaced",
+    "You put other tensors in place of self.keys and self.values, so the memory for max_seq_len tokens is gone, and "
+    "the next tokens find no room. Write into it: self.keys[:, :, start:end] = k.",
+)
+class _(Base):
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        self.refuse(k)
+        # Never more than once: afterwards there is no room.
+        self.keys, self.values, self.length = k, v, self.end(k)
+        return self.keys, self.values
+
+
 @kv_cache.alternative
 class _(Base):
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

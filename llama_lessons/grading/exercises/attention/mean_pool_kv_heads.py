@@ -129,7 +129,7 @@ def heads_of(weight: Tensor, n_kv_heads: int, pooled_kv_heads: int) -> Tensor:
 
 @mean_pool_kv_heads.misconception(
     "the sum, not the mean",
-    "You add the heads up. With a group of two, all keys become twice as long on average, and scores twice as large: "
+    "You add the heads up. With a group of two, keys become twice as long as their mean, and scores twice as large: "
     "divide by the number of heads.",
 )
 def _(weight: Tensor, n_kv_heads: int, pooled_kv_heads: int) -> Tensor:

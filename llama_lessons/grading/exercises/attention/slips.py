@@ -30,9 +30,13 @@ def slip(name: str, diagnosis: str) -> Callable[[Attention], Attention]:
     return add
 
 
-def all_weights(q: Tensor, k: Tensor) -> Tensor:
-    """The softmax over all keys, later ones too."""
-    return (at_least_float32(q) @ at_least_float32(k).transpose(-2, -1) / q.shape[-1] ** 0.5).softmax(dim=-1)
+def all_scores(q: Tensor, k: Tensor) -> Tensor:
+    """Scores of all keys, later ones too."""
+    return at_least_float32(q) @ at_least_float32(k).transpose(-2, -1) / q.shape[-1] ** 0.5
+
+
+def mixed(weights: Tensor, v: Tensor) -> Tensor:
+    return (weights @ at_least_float32(v)).to(v.dtype)
 
 
 # ---------------------------------------------------------------------------------------------- the mask
@@ -54,6 +58,24 @@ def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 )
 def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return attend(q, k, v, allowed=~places_up_to(q, k, ahead=-1))
+
+
+@slip(
+    "hidden and read exchanged",
+    "What a token may read is hidden, and it reads the tokens after it; the last one has nothing left and gets NaN. "
+    "masked_fill hides where its mask is True.",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return attend(q, k, v, allowed=~places_up_to(q, k))
+
+
+@slip(
+    "hidden and read exchanged, and 0 from nothing",
+    "What a token may read is hidden, and it reads the tokens after it; the last one has nothing left and gets 0. "
+    "scaled_dot_product_attention reads where its mask is True, and hides where it is False.",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return attend(q, k, v, allowed=~places_up_to(q, k)).nan_to_num()
 
 
 @slip(
@@ -100,7 +122,7 @@ def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     "count in the sum that everything was divided by: that is a leak. Hide scores before the softmax.",
 )
 def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return (all_weights(q, k) * places_up_to(q, k) @ at_least_float32(v)).to(q.dtype)
+    return mixed(all_scores(q, k).softmax(dim=-1) * places_up_to(q, k), v)
 
 
 @slip(
@@ -110,8 +132,8 @@ def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     "Hide scores before the softmax.",
 )
 def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    weights = all_weights(q, k) * places_up_to(q, k)
-    return (weights / weights.sum(dim=-1, keepdim=True) @ at_least_float32(v)).to(q.dtype)
+    weights = all_scores(q, k).softmax(dim=-1) * places_up_to(q, k)
+    return mixed(weights / weights.sum(dim=-1, keepdim=True), v)
 
 
 @slip(
@@ -125,11 +147,20 @@ def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 @slip(
     "hidden scores are not low enough",
-    "You hide scores with a negative number that a real score can fall below: then the hidden places win. "
+    "You hide scores with a number that a real score can fall below: then the hidden places win. "
     'float("-inf") is below all of them, in every dtype.',
 )
 def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return attend(q, k, v, hidden=-1e4)
+
+
+@slip(
+    "ones and zeros added",
+    "You add 1 to scores that may be read and 0 to the others. That shifts the shares a little, and hides nothing. "
+    "What is added has to be 0 and minus infinity.",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return mixed((all_scores(q, k) + places_up_to(q, k)).softmax(dim=-1), v)
 
 
 @slip(
@@ -224,8 +255,7 @@ def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     "the softmax makes shares of them.",
 )
 def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    scores = at_least_float32(q) @ at_least_float32(k).transpose(-2, -1) / q.shape[-1] ** 0.5
-    return (scores * places_up_to(q, k) @ at_least_float32(v)).to(q.dtype)
+    return mixed(all_scores(q, k) * places_up_to(q, k), v)
 
 
 @slip(
