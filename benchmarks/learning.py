@@ -3,28 +3,47 @@
 nanoGPT's published setting for a CPU: 4 layers, 4 heads, dim 128, 64 characters, batch 12, 2000 steps. Both models
 have the same number of layers, heads and channels and nearly as many parameters. The GPT-2 is trained twice: for
 the same number of steps, and for as many as it can do in Llama's time. How many that are is measured beforehand, in
-turns, so that what else the machine does over minutes falls on both.
+turns, so that what else the machine does over minutes falls on both. Then the losses no longer depend on time, and the
+nine models are trained side by side, a thread each.
 """
 
 import dataclasses
+import multiprocessing
 import statistics
-from functools import partial
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
 
 import torch
 
-from benchmarks.side_by_side import Row, median_seconds
+from benchmarks.side_by_side import THREADS, Row, median_seconds
 from llama_lessons.data import CharTokenizer, split
 from llama_lessons.feed_forward import swiglu_hidden_dim
 from llama_lessons.initialization import gpt2_init_
 from llama_lessons.lab.materials import fetch
 from llama_lessons.llama import ARTICLE_PARTS, Decoder, LlamaConfig, Parts
-from llama_lessons.training import History, TrainSettings, train
+from llama_lessons.training import TrainSettings, train
 
 __all__ = ["rows"]
 
 SEEDS = (0, 1, 2)
 TIMED_STEPS = 20
-GPT2_PARTS = dataclasses.replace(ARTICLE_PARTS, initialize=gpt2_init_)
+CONFIG = LlamaConfig(
+    vocab_size=1,  # until the text is read
+    dim=128,
+    n_layers=4,
+    n_heads=4,
+    n_kv_heads=4,
+    head_dim=32,
+    hidden_dim=swiglu_hidden_dim(128, multiple_of=8),
+    max_seq_len=64,
+)
+MODELS = {
+    "llama": (CONFIG, Parts()),
+    "gpt2": (
+        dataclasses.replace(CONFIG, hidden_dim=4 * 128),
+        dataclasses.replace(ARTICLE_PARTS, initialize=gpt2_init_),
+    ),
+}
 SETTINGS = TrainSettings(
     total_steps=2000,
     batch_size=12,
@@ -41,34 +60,24 @@ SETTINGS = TrainSettings(
 
 
 def rows() -> list[Row]:
-    """Train nine times."""
-    text = fetch("shakespeare").read_text(encoding="utf-8")
-    tokenizer = CharTokenizer(text)
-    data, validation = (tokenizer.encode(part) for part in split(text))
-    llama_config = LlamaConfig(
-        vocab_size=tokenizer.vocab_size,
-        dim=128,
-        n_layers=4,
-        n_heads=4,
-        n_kv_heads=4,
-        head_dim=32,
-        hidden_dim=swiglu_hidden_dim(128, multiple_of=8),
-        max_seq_len=SETTINGS.seq_len,
-    )
-    gpt2_config = dataclasses.replace(llama_config, hidden_dim=4 * llama_config.dim)
-    llama = partial(_learn, llama_config, Parts(), data)
-    gpt2 = partial(_learn, gpt2_config, GPT2_PARTS, data)
-    seconds = median_seconds({"llama": partial(llama, TIMED_STEPS), "gpt2": partial(gpt2, TIMED_STEPS)}, rounds=9)
+    """Train nine models."""
+    seconds = median_seconds({name: partial(_learn, name, TIMED_STEPS) for name in MODELS}, rounds=9)
     in_its_time = round(SETTINGS.total_steps * seconds["llama"] / seconds["gpt2"])
     runs = {
-        "llama": (llama, SETTINGS.total_steps),
-        "gpt2": (gpt2, SETTINGS.total_steps),
-        "gpt2 in llama's time": (gpt2, in_its_time),
+        "llama": ("llama", SETTINGS.total_steps),
+        "gpt2": ("gpt2", SETTINGS.total_steps),
+        "gpt2 in llama's time": ("gpt2", in_its_time),
     }
-    losses = {
-        name: [learn(steps, seed, validation).validation_losses[steps] for seed in SEEDS]
-        for name, (learn, steps) in runs.items()
+    workers = {
+        "mp_context": multiprocessing.get_context("spawn"),
+        "initializer": torch.set_num_threads,
+        "initargs": (1,),
     }
+    with ProcessPoolExecutor(THREADS, **workers) as pool:
+        waiting = {
+            name: [pool.submit(_learn, *run, seed, validate=True) for seed in SEEDS] for name, run in runs.items()
+        }
+        losses = {name: [learnt.result() for learnt in of_run] for name, of_run in waiting.items()}
     return [
         Row(
             what=f"learning: Shakespeare's characters, 4 layers, dim 128, mean of {len(SEEDS)} seeds",
@@ -82,14 +91,19 @@ def rows() -> list[Row]:
     ]
 
 
-def _learn(
-    config: LlamaConfig,
-    parts: Parts,
-    data: torch.Tensor,
-    total_steps: int,
-    seed: int = 0,
-    validation: torch.Tensor | None = None,
-) -> History:
+@cache
+def _text() -> tuple[int, torch.Tensor, torch.Tensor]:
+    """Size of the vocabulary, and the token ids to learn from and to measure on."""
+    text = fetch("shakespeare").read_text(encoding="utf-8")
+    tokenizer = CharTokenizer(text)
+    data, validation = (tokenizer.encode(part) for part in split(text))
+    return tokenizer.vocab_size, data, validation
+
+
+def _learn(model: str, total_steps: int, seed: int = 0, validate: bool = False) -> float | None:
+    """Train one model; return its loss on the validation text, in nats a character."""
+    vocab_size, data, validation = _text()
+    config, parts = MODELS[model]
     torch.manual_seed(seed)
     settings = dataclasses.replace(
         SETTINGS,
@@ -98,4 +112,6 @@ def _learn(
         eval_every=total_steps,
         seed=seed,
     )
-    return train(Decoder(config, parts), data, settings, validation=validation)
+    decoder = Decoder(dataclasses.replace(config, vocab_size=vocab_size), parts)
+    history = train(decoder, data, settings, validation=validation if validate else None)
+    return history.validation_losses.get(total_steps)

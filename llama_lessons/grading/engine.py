@@ -89,7 +89,7 @@ class Answer:
         before = [arg.detach().clone() if isinstance(arg, Tensor) else None for arg in given]
         try:
             result = self._function(*given)
-        except (OutOfTime, KeyboardInterrupt):
+        except (OutOfTime, KeyboardInterrupt, Mismatch):  # what makes a function of a class may refuse it
             raise
         except BaseException as error:
             raise LearnerError from error

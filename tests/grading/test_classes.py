@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from llama_lessons.grading.engine import UNCHANGED, grade
 from llama_lessons.grading.exercise import REGISTRY, Exercise
-from llama_lessons.grading.expect import expect_close, random_tensor
+from llama_lessons.grading.expect import Mismatch, expect_close, random_tensor
 from llama_lessons.grading.report import verdict_text
 
 
@@ -43,6 +43,8 @@ class ScaleLater(Scale):
 def use(answer):
     def run(tokens: Tensor, gains: Tensor) -> Tensor:
         module = answer(len(gains))
+        if not list(module.parameters()):
+            raise Mismatch("expected a parameter, found none")
         with torch.no_grad():
             module.weight.copy_(gains)
         return module(tokens)
@@ -104,6 +106,18 @@ def test_a_crash_in_a_method_shows_the_learners_line(scale):
     text = verdict_text(grade(scale, ScaleCrashes))
     assert "AttributeError" in text
     assert "return x * self.wait" in text
+
+
+def test_what_the_class_lacks_is_said_in_the_grader_s_words(scale):
+    class Mine(nn.Module):
+        def __init__(self, dim):
+            super().__init__()
+            self.weight = torch.ones(dim)
+
+    text = verdict_text(grade(scale, Mine))
+    assert "expected a parameter, found none" in text
+    assert "Mismatch" not in text
+    assert "raised" not in text
 
 
 def test_a_stub_in_a_method_is_not_solved_yet(scale):
