@@ -33,13 +33,13 @@ def stored(name: str, run: Callable[[], Any]) -> Any:
     path = FOLDER / f"{name}.json"
     runs = bool({"1", name} & set(os.environ.get(FULL, "").split(",")))
     if runs:
-        started = time.perf_counter()
+        started, threads = time.perf_counter(), torch.get_num_threads()
         result = run()
         made = {
             "date": datetime.date.today().isoformat(),
             "minutes": round((time.perf_counter() - started) / 60, 1),
             "torch": torch.__version__,
-            "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+            "machine": f"{platform.machine()}, {threads} thread{'s' * (threads > 1)}",
         }
         path.parent.mkdir(exist_ok=True)
         whole = path.with_suffix(".part")
