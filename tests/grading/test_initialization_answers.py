@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from llama_lessons import initialization
+from llama_lessons.grading.engine import grade
+from llama_lessons.grading.exercise import REGISTRY
 from llama_lessons.norms import RMSNorm
 from tests.grading.answers import Answers, assert_fails, assert_passes
 
@@ -96,6 +98,19 @@ def xavier_as_a_tensor(fan_in, fan_out, gain=1.0):
 def xavier_whole_mean(fan_in, fan_out, gain=1.0):
     refuse(fan_in, fan_out)
     return gain / math.sqrt((fan_in + fan_out) // 2)
+
+
+@wrong("xavier_std")
+def xavier_of_two_negative_fans(fan_in, fan_out, gain=1.0):
+    if fan_in * fan_out <= 0:
+        raise ValueError("a fan is not positive")
+    return gain * math.sqrt(2 / abs(fan_in + fan_out))
+
+
+@wrong("xavier_std")
+def xavier_never_above_1(fan_in, fan_out, gain=1.0):
+    refuse(fan_in, fan_out)
+    return min(1.0, gain * math.sqrt(2 / (fan_in + fan_out)))
 
 
 @right("kaiming_std")
@@ -287,6 +302,85 @@ def twice_through_apply(model, std=0.02):
     model.apply(visit)
 
 
+@right("init_weights")
+@torch.no_grad()
+def case_by_case(model, std=0.02):
+    roles = initialization.parameter_roles(model)
+    for name, parameter in model.named_parameters():
+        match roles[name]:
+            case "gain":
+                parameter.fill_(1)
+            case "bias":
+                parameter.zero_()
+            case "residual":
+                parameter.copy_(torch.randn_like(parameter) * std / sum(r == "residual" for r in roles.values()) ** 0.5)
+            case _:
+                parameter.copy_(torch.randn_like(parameter) * std)
+
+
+@right("init_weights")
+def all_at_once(model, std=0.02):
+    roles = initialization.parameter_roles(model)
+    n = list(roles.values()).count("residual")
+    row = []
+    for name, parameter in model.named_parameters():
+        size = {"gain": 0.0, "bias": 0.0, "residual": std / math.sqrt(n)}.get(roles[name], std)
+        row.append(torch.randn(parameter.numel()) * size + (roles[name] == "gain"))
+    nn.utils.vector_to_parameters(torch.cat(row).to(parameter.device), model.parameters())
+
+
+@right("init_weights")
+def from_uniform_numbers(model, std=0.02):
+    roles = initialization.parameter_roles(model)
+    n = list(roles.values()).count("residual")
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 1:
+            parameter.data.fill_(roles[name] == "gain")
+        else:
+            one, other = torch.rand(2, *parameter.shape, dtype=torch.float64)
+            normal = (-2 * one.clamp_min(1e-12).log()).sqrt() * (2 * math.pi * other).cos()
+            parameter.data.copy_(normal * (std / math.sqrt(n) if roles[name] == "residual" else std))
+
+
+@wrong("init_weights")
+def a_generator_of_its_own(model, std=0.02):
+    generator = torch.Generator()
+    generator.seed()
+    initialization.gpt2_init_(model, std, generator)
+
+
+@wrong("init_weights")
+def puts_the_generator_back(model, std=0.02):
+    with torch.random.fork_rng(devices=[]):
+        initialization.gpt2_init_(model, std)
+
+
+@wrong("init_weights")
+def sets_a_seed_afterwards(model, std=0.02):
+    initialization.gpt2_init_(model, std)
+    torch.manual_seed(0)
+
+
+@wrong("init_weights")
+def freezes_the_model(model, std=0.02):
+    initialization.gpt2_init_(model, std)
+    model.requires_grad_(False)
+
+
+@wrong("init_weights")
+def leaves_it_in_float64(model, std=0.02):
+    initialization.gpt2_init_(model, std)
+    model.double()
+
+
+@wrong("init_weights")
+def new_parameters_in_place_of_the_old(model, std=0.02):
+    initialization.gpt2_init_(model, std)
+    for module in model.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            setattr(module, name, nn.Parameter(parameter.detach().clone()))
+
+
 # ---------------------------------------------------------------------------------- predict_first_losses
 
 
@@ -430,6 +524,31 @@ def a_norm_between(x, weights, activation):
     return torch.stack(sizes)
 
 
+@right("activation_rms")
+def by_hypotenuse(x, weights, activation):
+    sizes = []
+    for weight in weights:
+        x = activation(torch.inner(x, weight))
+        sizes.append(math.hypot(*x.flatten().tolist()) / math.sqrt(x.numel()))
+    return torch.tensor(sizes, dtype=torch.float64, device=x.device)
+
+
+@wrong("activation_rms")
+def puts_other_weights_into_the_list(x, weights, activation):
+    for i, weight in enumerate(weights):
+        weights[i] = weight.double()
+    return in_one_einsum_a_layer(x.double(), weights, activation)
+
+
+@wrong("activation_rms")
+def empties_the_list(x, weights, activation):
+    sizes = []
+    while weights:
+        x = activation(x @ weights.pop(0).T)
+        sizes.append(x.double().square().mean().sqrt())
+    return torch.stack(sizes)
+
+
 # --------------------------------------------------------------------------------------------- TiedModel
 
 
@@ -527,6 +646,35 @@ class OneRowForAll(Given):
         nn.init.normal_(self.head.weight.data[0], std=0.02 * self.head.out_features**0.5)
 
 
+@right("TiedModel")
+class DeletesTheHeadsWeight(Given):
+    def begin(self):
+        del self.head.weight
+        self.head.weight = self.embedding.weight
+        self.head.weight.data = torch.normal(0.0, 0.02, self.head.weight.shape)
+
+
+@wrong("TiedModel")
+class DrawsAroundAnotherMean(Given):
+    def begin(self):
+        self.head.weight = self.embedding.weight
+        nn.init.normal_(self.head.weight, 0.02, 0.02)
+
+
+@wrong("TiedModel")
+class DrawsEvenly(Given):
+    def begin(self):
+        self.head.weight = self.embedding.weight
+        nn.init.uniform_(self.head.weight, -0.02 * math.sqrt(3), 0.02 * math.sqrt(3))
+
+
+@wrong("TiedModel")
+class GivesAFrozenTable(Given):
+    def begin(self):
+        self.embedding = nn.Embedding.from_pretrained(0.02 * torch.randn(self.embedding.weight.shape))
+        self.head.weight = self.embedding.weight
+
+
 @pytest.mark.parametrize(("exercise", "answer"), ANSWERS.right_ones)
 def test_an_unusual_right_answer_passes(exercise, answer):
     assert_passes(exercise, answer)
@@ -535,3 +683,133 @@ def test_an_unusual_right_answer_passes(exercise, answer):
 @pytest.mark.parametrize(("exercise", "answer"), ANSWERS.wrong_ones)
 def test_an_unlisted_wrong_answer_fails(exercise, answer):
     assert_fails(exercise, answer)
+
+
+# ------------------------------------------------------------------------------------------ what it is called
+
+CALLED = []
+
+
+def called(exercise, name):
+    """Collect a wrong answer with what it has to be called: None where no name would be true of it."""
+
+    def add(answer):
+        CALLED.append(pytest.param(exercise, answer, name, id=f"{exercise}-{answer.__name__}"))
+        return answer
+
+    return add
+
+
+@called("xavier_std", "fan_in alone")
+def xavier_by_another_order_of_operations(fan_in, fan_out, gain=1.0):
+    return (1 / fan_in) ** 0.5 * gain
+
+
+@called("kaiming_std", "a gain of 1 for ReLU")
+def kaiming_root_of_the_whole(fan_in, gain=1.0):
+    return gain * math.sqrt(1 / fan_in)
+
+
+@called("kaiming_std", "the limit of the uniform variant")
+def kaiming_limit_whatever_gain_is(fan_in, gain=2**0.5):
+    refuse(fan_in)
+    return math.sqrt(6 / fan_in)
+
+
+@called("predict_first_losses", "the two vocabularies exchanged")
+def vocabularies_exchanged():
+    return math.log(49_152), math.log(84), 576, 0
+
+
+@called("predict_first_losses", "the same loss whatever comes")
+def another_and_the_same_confused():
+    return math.log(84), math.log(49_152), math.log(49_152) + 3, 576
+
+
+@called("activation_rms", "squares in float32")
+def in_the_dtype_of_x(x, weights, activation):
+    sizes = []
+    for weight in weights:
+        x = activation(x @ weight.T)
+        sizes.append((x**2).mean().sqrt())
+    return torch.stack(sizes)
+
+
+@called("activation_rms", "the standard deviation")
+def deviation_in_float32(x, weights, activation):
+    sizes = []
+    for weight in weights:
+        x = activation(x @ weight.T)
+        sizes.append(x.std().item())
+    return torch.tensor(sizes, dtype=torch.float64)
+
+
+@called("activation_rms", "returned in float32")
+def python_numbers_in_a_tensor(x, weights, activation):
+    return torch.tensor(in_one_einsum_a_layer(x, weights, activation).tolist())
+
+
+@called("activation_rms", None)
+def without_the_last_layer(x, weights, activation):
+    return in_one_einsum_a_layer(x, weights, activation)[:-1]
+
+
+def change(model, roles, draw):
+    for name, role in initialization.parameter_roles(model).items():
+        if role in roles:
+            draw(model.get_parameter(name).data)
+
+
+@called("init_weights", "divided by the number, not by its root")
+def beside_biases_that_were_forgotten(model, std=0.02):
+    n = list(initialization.parameter_roles(model).values()).count("residual")
+    change(model, ("gain",), lambda p: p.fill_(1))
+    change(model, ("embedding", "head", "projection"), lambda p: p.normal_(0, std))
+    change(model, ("residual",), lambda p: p.normal_(0, std / n))
+
+
+@called("init_weights", "0.02 for all")
+def matrices_as_everybody_draws_them(model, std=0.02):
+    initialization.llama_init_(model)
+
+
+@called("init_weights", None)
+def divided_as_in_the_example(model, std=0.02):
+    initialization.gpt2_init_(model, std)
+    change(model, ("residual",), lambda p: p.normal_(0, std / math.sqrt(16)))
+
+
+@called("init_weights", None)
+def added_to_what_was_there(model, std=0.02):
+    before = {name: p.detach().clone() for name, p in model.named_parameters() if p.ndim > 1}
+    initialization.gpt2_init_(model, std)
+    for name, values in before.items():
+        model.get_parameter(name).data += values
+
+
+@called("TiedModel", "equal, but not tied")
+class SharesTheNumbers(Given):
+    def begin(self):
+        nn.init.normal_(self.embedding.weight, std=0.02)
+        self.head.weight.data = self.embedding.weight.data
+
+
+@called("TiedModel", "0.02 as the mean")
+class MissesTheWordStd(Given):
+    def begin(self):
+        self.head.weight = self.embedding.weight
+        nn.init.normal_(self.head.weight, 0.02)
+
+
+@called("TiedModel", None)
+class OneNumberForAll(Given):
+    def begin(self):
+        self.head.weight = self.embedding.weight
+        nn.init.constant_(self.head.weight, 0.02)
+
+
+@pytest.mark.parametrize(("exercise", "answer", "name"), CALLED)
+def test_a_wrong_answer_is_called_what_it_is(exercise, answer, name):
+    verdict = grade(REGISTRY[exercise], answer)
+    assert not verdict.passed
+    assert (verdict.misconception and verdict.misconception.name) == name

@@ -32,7 +32,7 @@ def use(answer: Callable) -> Callable:
             models = [make(what) for _ in range(times)]
             return torch.cat([weights_of(draw_by(answer, model, std)) for model in models])
         if answer not in seen:
-            models = make("a model of 2 layers"), make(ONE_MATRIX)
+            models = make("a model of 2 layers"), make("a model of 1 layer")
             seen[answer] = facts([draw_by(answer, model, s) for model, s in zip(models, (0.1, None), strict=True)])
         return torch.tensor(seen[answer][what], dtype=torch.float64)
 
@@ -189,7 +189,7 @@ def wrong(name: str, diagnosis: str, **parts: Draw) -> None:
     @init_weights.misconception(name, diagnosis)
     def _(model: nn.Module, std: float = 0.02) -> None:
         roles = parameter_roles(model)
-        number = max(list(roles.values()).count("residual"), 1)
+        number = list(roles.values()).count("residual")
         for its_name, parameter in model.named_parameters():
             rules[part_of(roles[its_name], its_name)](parameter, std, number)
 
@@ -201,6 +201,13 @@ wrong(
     "may reach them.",
     **each(("gain", "bias"), plain),
 )
+wrong(
+    "gains drawn at random",
+    "You draw the gains of norms from the normal distribution. A gain near 0 makes the norm before a layer almost "
+    "delete what the layer reads: gains are 1.",
+    gain=plain,
+)
+wrong("biases drawn at random", "You draw biases from the normal distribution. They start at 0.", bias=plain)
 wrong(
     "gains of 0",
     "You set gains to 0, as though they were biases. A norm multiplies by its gain: with 0 nothing gets through.",
@@ -275,7 +282,7 @@ wrong(
     "divided by the root of the number of layers",
     "You divide by sqrt(n_layers). Each layer writes into the stream twice, through o_proj and through down_proj, so "
     "there are twice as many terms.",
-    **each(RESIDUAL, normal(lambda std, number: std / math.sqrt(max(number / 2, 1)))),
+    **each(RESIDUAL, normal(lambda std, number: std / math.sqrt(number / 2))),
 )
 wrong(
     "divided by the root of twice the number",

@@ -66,6 +66,7 @@ KINDS: dict[str, Callable[[], nn.Module]] = {
     "a Llama with tied embeddings": lambda: decoder(Parts(), tied_embeddings=True),
     "a model with LayerNorm, biases and a position table": lambda: decoder(ARTICLE_PARTS),
     "a model in which one matrix writes into the stream": OneMatrix,
+    "a model of 1 layer": lambda: Small(1),
     "a model of 2 layers": lambda: Small(2),
     "a model of 3 layers": lambda: Small(3),
     "a model of 8 layers": lambda: Small(8),
@@ -112,7 +113,7 @@ def draw_by(answer: Callable, model: nn.Module, std: float | None) -> nn.Module:
     known = {name: (parameter.shape, parameter.dtype, True) for name, parameter in parameters.items()}
     answer(model, *(() if std is None else (std,)))
     after = dict(model.named_parameters())
-    if any(after.get(name) is not parameter for name, parameter in parameters.items()):
+    if any(after.get(name) is not parameters.get(name) for name in after | parameters):
         raise RuntimeError(
             "a parameter was replaced by a new one, and a tied weight comes apart so. Change it in place"
         )
@@ -125,15 +126,18 @@ def draw_by(answer: Callable, model: nn.Module, std: float | None) -> nn.Module:
 
 
 def facts(models: list[nn.Module]) -> dict[str, list[float]]:
-    """What chance does not change, by part, of a model drawn with std 0.1, and of another drawn with none given.
+    """What chance does not change, by part: of each parameter how large it is, in steps of a fifth, and what is odd.
 
-    Of each parameter how large it is, in steps of a fifth, and what is odd about it.
+    Args:
+        models: one drawn with std 0.1, and a shallower one drawn with none given.
     """
     first, second = ({n: p.detach().double().cpu().flatten() for n, p in m.named_parameters()} for m in models)
     roles = parameter_roles(models[0])
     found: dict[str, list[float]] = {part: [] for part in PARTS}
     for name, x in first.items():
         found[part_of(roles[name], name)] += looks_of(x, 0.1)
+    for part in ("o_proj", "down_proj"):  # of the other one too: a divisor that is written in shows
+        found[part] += looks_of(second[f"layers.0.{part}.weight"], 0.02)
     begins = [x[0].item() for name, x in first.items() if len(x) > 32 and (x != x[0]).any()]
     # Only the direction is compared, as the two were drawn with different std; equal numbers have none.
     one, other = (model["embedding.weight"] - model["embedding.weight"].mean() for model in (first, second))

@@ -15,10 +15,10 @@ __all__ = ["predict_first_losses"]
 CHARACTERS, VOCAB_SIZE, DIM = 84, 49_152, 576
 LESSONS_DIM = 128
 WHAT = (
-    f"the model of {CHARACTERS} characters",
-    f"the vocabulary of {VOCAB_SIZE:,}",
-    "tied embeddings of std 1, another token comes",
-    "tied embeddings of std 1, the same token comes again",
+    f"a model of {CHARACTERS} characters",
+    f"a vocabulary of {VOCAB_SIZE:,}",
+    "tied embeddings of std 1, where another token comes",
+    "tied embeddings of std 1, where the same token comes again",
 )
 RIGHT = (math.log(CHARACTERS), math.log(VOCAB_SIZE), float(DIM), 0.0)
 ENOUGH = 0.05  # of the right number
@@ -75,19 +75,17 @@ predict_first_losses = Exercise(
 )
 
 
-def add_property(which: int, name: str) -> None:
-    @predict_first_losses.property(name)
+def add_property(which: int) -> None:
+    @predict_first_losses.property(WHAT[which])
     def _(answer: Callable) -> None:
         got, want = answer(which), RIGHT[which]
         allowed = ENOUGH * want if want else 0.01
         if not abs(got - want) <= allowed:
-            raise Mismatch(f"{WHAT[which]}: {got:.4g} is not within {allowed:.2g} of what is measured")
+            raise Mismatch(f"{got:.4g} is not within {allowed:.2g} of what is measured")
 
 
-add_property(0, "a model of 84 characters")
-add_property(1, "a vocabulary of 49,152")
-add_property(2, "tied embeddings of std 1, where another token comes")
-add_property(3, "tied embeddings of std 1, where the same token comes again")
+for number in range(len(WHAT)):
+    add_property(number)
 
 
 def wrong(name: str, diagnosis: str, *numbers: float) -> None:
