@@ -52,7 +52,7 @@ def stored(name: str, run: Callable[[], Any]) -> Any:
     made = kept["made"]
     if not runs:
         print(
-            f"Stored result of {made['date']}: {made['minutes']:g} minutes with torch {made['torch']} on "
-            f"{made['machine']}. {FULL}={name} in the environment runs it again."
+            f"Stored result of {made['date']} ({made['minutes']:g} minutes, torch {made['torch']}, {made['machine']}). "
+            f"Set {FULL}={name} to run it again."
         )
     return kept["result"]

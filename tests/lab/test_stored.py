@@ -29,8 +29,8 @@ def test_a_result_is_kept_with_its_run_and_read_again(folder, monkeypatch, capsy
     assert stored("losses", never) == {"rope": [1.5, 2.0]}
     made = json.loads((folder / "losses.json").read_text())["made"]
     said = capsys.readouterr().out
-    assert said.startswith(f"Stored result of {made['date']}: 0 minutes with torch {made['torch']}")
-    assert f"{FULL}=losses in the environment" in said
+    assert said.startswith(f"Stored result of {made['date']} (0 minutes, torch {made['torch']}, ")
+    assert f"Set {FULL}=losses to run it again." in said
 
 
 @pytest.mark.parametrize(("names", "runs"), [("losses", True), ("thread,losses", True), ("loss", False), ("", False)])
