@@ -81,7 +81,8 @@ def expect_gradients(exercise: Exercise, answer: Callable, inputs: tuple[Tensor,
     expect_like(got, shape=tuple(upstream.shape), dtype=upstream.dtype, where="with inputs that require gradients")
     if not got.requires_grad:
         raise Mismatch(f"the result is expected to carry gradients back to {exercise.parameters[0]}, but is cut off")
-    gradients = torch.autograd.grad(got, inputs, upstream, allow_unused=True)
+    # A scalar: for anything else torch imports sympy the first time, which takes seconds.
+    gradients = torch.autograd.grad((got * upstream).sum(), inputs, allow_unused=True)
     for name, gradient, want in zip(exercise.parameters, gradients, wanted, strict=False):
         if gradient is None:
             raise Mismatch(f"the result is expected to carry gradients back to {name}, but is cut off from it")
