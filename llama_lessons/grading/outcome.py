@@ -1,6 +1,7 @@
 """Tell which misconception an answer behaves like, by running both on the same inputs."""
 
 import inspect
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -182,7 +183,9 @@ def _all_close(ours: tuple, theirs: tuple, coarse: bool = False) -> bool:
 def _close(a: Any, b: Any, coarse: bool) -> bool:
     """Whether two values are equal up to rounding: if coarse, or of two dtypes, some steps of the coarser dtype."""
     if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
-        return type(a) is type(b) and (a is None or (isinstance(a, (bool, int, float, str)) and a == b))
+        if isinstance(a, float) and isinstance(b, float):
+            return type(a) is type(b) and (math.isclose(a, b, rel_tol=1e-10, abs_tol=1e-10) or a != a != b != b)
+        return type(a) is type(b) and (a is None or (isinstance(a, (bool, int, str)) and a == b))
     if a.shape != b.shape or a.layout != b.layout or a.is_meta or b.is_meta:
         return False
     a, b = a.detach().cpu(), b.detach().cpu()
