@@ -101,6 +101,17 @@ def gain_on_the_bias_too(x, weight, bias, eps=1e-5):
     return norms.layer_norm(x, weight, weight * bias, eps)
 
 
+@wrong("layer_norm")
+def bias_before_the_norm(x, weight, bias, eps=1e-5):
+    return norms.layer_norm(x + bias, weight, torch.zeros_like(bias), eps)
+
+
+@wrong("layer_norm")
+def mean_in_half_precision(x, weight, bias, eps=1e-5):
+    y = (x - x.mean(-1, keepdim=True)).float()
+    return (y / (y.square().mean(-1, keepdim=True) + eps).sqrt() * weight + bias).to(x.dtype)
+
+
 # ---------------------------------------------------------------------------------------------- rms_norm
 
 
@@ -223,6 +234,14 @@ def weight_must_divide(x, weight, eps=1e-5):
     return (y * torch.rsqrt(y.square().mean(-1, keepdim=True) + eps) * weight).to(x.dtype)
 
 
+@wrong("rms_norm")
+def a_row_of_gains_accepted(x, weight, eps=1e-5):
+    if weight.numel() != x.shape[-1]:
+        raise ValueError("weight")
+    y = x.float()
+    return (y * torch.rsqrt(y.square().mean(-1, keepdim=True) + eps) * weight).to(x.dtype)
+
+
 # ----------------------------------------------------------------------------------------------- RMSNorm
 
 
@@ -323,6 +342,24 @@ class ForgetsGainsInForward(nn.Module):
     def forward(self, x):
         weight = nn.Parameter(torch.ones(self.dim))
         return norms.rms_norm(x, weight, self.eps)
+
+
+@right("RMSNorm")
+class WithGainsCast(norms.RMSNorm):
+    def forward(self, x):
+        return norms.rms_norm(x, self.weight.to(x.dtype), self.eps)
+
+
+@wrong("RMSNorm")
+class GainsAsData(norms.RMSNorm):
+    def forward(self, x):
+        return norms.rms_norm(x, self.weight.data, self.eps)
+
+
+@wrong("RMSNorm")
+class GainsCopied(norms.RMSNorm):
+    def forward(self, x):
+        return norms.rms_norm(x, torch.tensor(self.weight.tolist(), device=x.device), self.eps)
 
 
 # ----------------------------------------------------------------------------------------- predict_norms
@@ -527,3 +564,42 @@ def test_a_second_mistake_does_not_hide_the_first():
         return (y - y.mean(-1, keepdim=True)) / (y.var(-1, keepdim=True) + eps).sqrt() * weight + bias
 
     assert named("layer_norm", unbiased_and_float32) == "divides by dim - 1"
+
+
+def scaled_by(scale):
+    """RMSNorm but for what it divides by."""
+
+    def answer(x, weight, eps=1e-5):
+        refuse(x, weight)
+        y = x.float()
+        return (y / scale(y, eps) * weight).to(x.dtype)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("scale", "name"),
+    [
+        (lambda y, eps: y.square().mean(-1, keepdim=True).sqrt().clamp(min=eps), "eps as a floor"),
+        (lambda y, eps: y.square().mean(-1, keepdim=True).clamp(min=eps).sqrt(), "eps as a floor inside the root"),
+        (lambda y, eps: y.norm(dim=-1, keepdim=True) + eps, "length plus eps"),
+        (lambda y, eps: (y.mean(-1, keepdim=True) ** 2 + eps).sqrt(), "square of the mean"),
+        (lambda y, eps: (y.square().mean(-1) + eps).sqrt(), "keepdim forgotten"),
+        (lambda y, eps: (y.square().mean(1, keepdim=True) + eps).sqrt(), "over axis 1"),
+    ],
+)
+def test_what_rms_norm_divides_by_is_named(scale, name):
+    assert named("rms_norm", scaled_by(scale)) == name
+
+
+def test_a_change_through_float_is_named():
+    def in_place(x, weight, bias, eps=1e-5):
+        v = x.float()
+        v -= v.mean(-1, keepdim=True)
+        return (v / (v.square().mean(-1, keepdim=True) + eps).sqrt() * weight + bias).to(x.dtype)
+
+    assert named("layer_norm", in_place) == "x.float() taken for a copy"
+
+
+def test_gains_that_no_gradient_reaches_are_named():
+    assert named("RMSNorm", GainsAsData) == "the gains are cut off from the gradient"

@@ -25,7 +25,7 @@ __all__ = ["layer_norm"]
 
 
 def cases() -> list[tuple]:
-    """Several ranks, a large eps, a mean far from 0, half precision, and squares beyond what float16 holds."""
+    """Several ranks, a large eps, a mean far from 0, tiny numbers, half precision up to large squares, and no eps."""
     made = []
     for seed, (shape, shift, factor, eps, dtype) in enumerate(
         [
@@ -33,8 +33,9 @@ def cases() -> list[tuple]:
             ((3, 4), 1.0, 1.0, 1e-5, torch.float32),
             ((2, 3, 6), 0.5, 2.0, 0.3, torch.float32),
             ((3, 3, 3), 0.0, 1.0, 1e-5, torch.float32),
-            ((2, 5, 64), 2000.0, 1.0, 1e-5, torch.float32),
+            ((2, 64), 30.0, 1.0, 1e-5, torch.float32),
             ((4, 8), 0.0, 1e-3, 1e-5, torch.float32),
+            ((2, 8), 0.0, 1e-6, 1e-5, torch.float32),
             ((4, 64), 1.0, 1.0, 1e-5, torch.bfloat16),
             ((4, 8), 100.0, 400.0, 1e-5, torch.float16),
         ]
@@ -42,6 +43,7 @@ def cases() -> list[tuple]:
         x = (draw(*shape, seed=seed) * factor + shift).to(dtype)
         weight, bias = (draw(shape[-1], seed=seed + n, dtype=dtype) for n in (20, 40))
         made.append((x.requires_grad_(), weight.requires_grad_(), bias.requires_grad_(), eps))
+    made.append((draw(3, 8) / 500, draw(8, seed=1), draw(8, seed=2)))
     return made
 
 
@@ -226,6 +228,32 @@ def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
 
 
 @layer_norm.misconception(
+    "over axis 1",
+    "You take means over axis 1. That is where the channels lie only if x has two axes. Count from the end: the last "
+    "axis is -1, however many there are.",
+)
+def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    y = at_least_float32(x)
+    y = y - y.mean(dim=1, keepdim=True)
+    return finish(y / (y.square().mean(dim=1, keepdim=True) + eps).sqrt(), weight, bias, x)
+
+
+def forget_keepdim(name: str, *, at_the_mean: bool) -> None:
+    @layer_norm.misconception(
+        name,
+        "A mean without keepdim=True loses its axis, and then lines up with the wrong axis of x, or with none. Keep "
+        "it: mean(dim=-1, keepdim=True).",
+    )
+    def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+        y = at_least_float32(x) - at_least_float32(x).mean(dim=-1, keepdim=not at_the_mean)
+        return finish(y / (y.square().mean(dim=-1) + eps).sqrt(), weight, bias, x)
+
+
+forget_keepdim("keepdim forgotten", at_the_mean=True)
+forget_keepdim("keepdim forgotten at the variance", at_the_mean=False)
+
+
+@layer_norm.misconception(
     "over the first axis",
     "You take means over axis 0, the batch, so that texts that happen to be read together change each other. The "
     "channels of one token lie along the last axis, -1.",
@@ -289,6 +317,15 @@ def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
 
 
 @layer_norm.misconception(
+    "multiplies by the root",
+    "You multiply by the standard deviation where you should divide by it (with torch.rsqrt, which is one over the "
+    "root, it is the other way round).",
+)
+def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    return finish(centred(x) * (variance(x) + eps).sqrt(), weight, bias, x)
+
+
+@layer_norm.misconception(
     "sum of squares, not their mean",
     "You add up the squares and do not divide by the number of channels, so that each token gets length 1. Its "
     "variance is to become 1: take the mean of the squares.",
@@ -341,6 +378,23 @@ def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
 
 
 @layer_norm.misconception(
+    "eps is 1e-6 by itself",
+    "Where no eps is given, yours is 1e-6. Here it is 1e-5.",
+)
+def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-6) -> Tensor:
+    return finish(centred(x) / (variance(x) + eps).sqrt(), weight, bias, x)
+
+
+@layer_norm.misconception(
+    "eps as a floor",
+    "You take eps as a floor: the larger of the standard deviation and eps. It is added, to the variance, inside the "
+    "root.",
+)
+def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    return finish(centred(x) / variance(x).sqrt().clamp(min=eps), weight, bias, x)
+
+
+@layer_norm.misconception(
     "no eps",
     "You leave eps out. A token of equal numbers, such as padding, has variance 0, and 0 / 0 is NaN.",
 )
@@ -377,6 +431,23 @@ def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
 
 
 @layer_norm.misconception(
+    "the gains are cut off from the gradient",
+    "The numbers are right, but no gradient reaches weight: .detach() or .data cuts it off, and it would never learn.",
+)
+def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    return finish(centred(x) / (variance(x) + eps).sqrt(), weight.detach(), bias, x)
+
+
+@layer_norm.misconception(
+    "gains and bias are cut off from the gradient",
+    "The numbers are right, but no gradient reaches weight and bias: .detach() or .data cuts them off, and they would "
+    "never learn.",
+)
+def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    return finish(centred(x) / (variance(x) + eps).sqrt(), weight.detach(), bias.detach(), x)
+
+
+@layer_norm.misconception(
     "mean and variance taken for constants",
     "The numbers are right, but mean and variance are cut off from the gradient (no_grad, detach, .item()). They "
     "depend on x too: without that, the gradient points where the norm lets nothing through.",
@@ -394,6 +465,29 @@ def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
 def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
     x.copy_(finish(centred(x) / (variance(x) + eps).sqrt(), weight, bias, x))
     return x
+
+
+@layer_norm.misconception(
+    "x.float() taken for a copy",
+    "x.float() of a float32 tensor is x itself, so -= changes the caller's x. Write v = v - ..., which makes a new "
+    "tensor.",
+)
+def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    y = at_least_float32(x)
+    y -= y.mean(dim=-1, keepdim=True)
+    return finish(y / (y.square().mean(dim=-1, keepdim=True) + eps).sqrt(), weight, bias, x)
+
+
+@layer_norm.misconception(
+    "x.float() taken for a copy, and divided in place",
+    "x.float() of a float32 tensor is x itself, so -= and /= change the caller's x, and /= also what the gradient "
+    "still needs. Write v = v - ... and v = v / ..., which make new tensors.",
+)
+def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    y = at_least_float32(x)
+    y -= y.mean(dim=-1, keepdim=True)
+    y /= (y.square().mean(dim=-1, keepdim=True) + eps).sqrt()
+    return finish(y, weight, bias, x)
 
 
 @layer_norm.alternative

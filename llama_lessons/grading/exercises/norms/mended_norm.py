@@ -35,7 +35,7 @@ mended_norm = Exercise(
     name="mended_norm",
     lesson=LESSON,
     points=5,
-    minutes=10,
+    minutes=6,
     parameters=("x", "weight", "eps"),
     reference=norms.rms_norm,
     cases=cases,
@@ -143,7 +143,7 @@ def _(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
 
 @mended_norm.misconception(
     "the mean is taken away after the scale was measured",
-    "The scale is that of x as it is, but the mean is still taken away before the division.",
+    "The scale is that of x as it is, but the mean is still taken away.",
 )
 def _(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
     return (centred(x) / scale_of(at_least_float32(x), eps) * at_least_float32(weight)).to(x.dtype)
@@ -178,7 +178,8 @@ def _(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
 
 @mended_norm.misconception(
     "divided twice",
-    "You divide the gains by the scale instead of leaving them alone, so x is divided by its scale twice.",
+    "x is divided by its scale twice: by the gain as well, or because the root is gone from the scale. Once is enough, "
+    "and the weight is left alone.",
 )
 def _(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
     values = at_least_float32(x)
@@ -192,6 +193,43 @@ def _(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
 def _(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
     values = at_least_float32(x)
     return (values * scale_of(values, eps) * at_least_float32(weight)).to(x.dtype)
+
+
+@mended_norm.misconception(
+    "divides by the gains",
+    "The scale is mended, but x is divided by the weight too. Each channel is multiplied by it.",
+)
+def _(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
+    values = at_least_float32(x)
+    return (values / scale_of(values, eps) / at_least_float32(weight)).to(x.dtype)
+
+
+@mended_norm.misconception(
+    "eps moved outside",
+    "Both faults are mended, but eps has moved out of the root. It was right where it stood, added to the mean square.",
+)
+def _(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
+    values = at_least_float32(x)
+    return (values / (scale_of(values, 0.0) + eps) * at_least_float32(weight)).to(x.dtype)
+
+
+@mended_norm.misconception(
+    "eps lost",
+    "Both faults are mended, but eps is gone from the scale. It was right where it stood.",
+)
+def _(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
+    values = at_least_float32(x)
+    return (values / scale_of(values, 0.0) * at_least_float32(weight)).to(x.dtype)
+
+
+@mended_norm.misconception(
+    "keepdim lost",
+    "keepdim=True is gone from the mean, so the scale lines up with the wrong axis of x, or with none. It was right as "
+    "it stood.",
+)
+def _(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
+    values = at_least_float32(x)
+    return (values / scale_of(values, eps).squeeze(-1) * at_least_float32(weight)).to(x.dtype)
 
 
 @mended_norm.alternative

@@ -51,7 +51,7 @@ pre_norm_block = Exercise(
     name="pre_norm_block",
     lesson=LESSON,
     points=4,
-    minutes=8,
+    minutes=6,
     parameters=("x", "attention_norm", "attention", "feed_forward_norm", "feed_forward"),
     reference=reference,
     cases=cases,
@@ -236,6 +236,43 @@ def _(x: Tensor, attention_norm: Layer, attention: Layer, feed_forward_norm: Lay
 def _(x: Tensor, attention_norm: Layer, attention: Layer, feed_forward_norm: Layer, feed_forward: Layer) -> Tensor:
     x = x + attention(x)
     return x + feed_forward(x)
+
+
+@pre_norm_block.misconception(
+    "no norm before attention",
+    "attention reads the stream itself. It reads it through attention_norm.",
+)
+def _(x: Tensor, attention_norm: Layer, attention: Layer, feed_forward_norm: Layer, feed_forward: Layer) -> Tensor:
+    x = x + attention(x)
+    return x + feed_forward(feed_forward_norm(x))
+
+
+@pre_norm_block.misconception(
+    "no norm before feed_forward",
+    "feed_forward reads the stream itself. It reads it through feed_forward_norm.",
+)
+def _(x: Tensor, attention_norm: Layer, attention: Layer, feed_forward_norm: Layer, feed_forward: Layer) -> Tensor:
+    x = x + attention(attention_norm(x))
+    return x + feed_forward(x)
+
+
+@pre_norm_block.misconception(
+    "the sum after attention is normalised",
+    "You normalise the sum after attention once more. The sum is the stream, and nothing in the block normalises that: "
+    "x + attention(attention_norm(x)), no more.",
+)
+def _(x: Tensor, attention_norm: Layer, attention: Layer, feed_forward_norm: Layer, feed_forward: Layer) -> Tensor:
+    x = attention_norm(x + attention(attention_norm(x)))
+    return x + feed_forward(feed_forward_norm(x))
+
+
+@pre_norm_block.misconception(
+    "feed_forward reads attention's result alone",
+    "Your sums are right, but feed_forward reads what attention returned, without the stream that it was added to.",
+)
+def _(x: Tensor, attention_norm: Layer, attention: Layer, feed_forward_norm: Layer, feed_forward: Layer) -> Tensor:
+    gathered = attention(attention_norm(x))
+    return x + gathered + feed_forward(feed_forward_norm(gathered))
 
 
 @pre_norm_block.misconception(

@@ -11,14 +11,14 @@ what_rms_norm_does = question(
     right="c",
     wrong={
         "a": "A norm reads activations, the vectors of tokens that pass through. The model's parameters are left as "
-        "they are, but for the gains, which are learned like any others. And nothing in it regularises: it keeps "
-        "numbers in range.",
+        "they are; the gains are learned like any others. And its formula holds no noise and no penalty, which is how "
+        "regularisers work.",
         "b": "That is LayerNorm. RMSNorm takes no mean away, and keeps no bias: a shift of all channels changes what "
         "it gives.",
         "d": "If tokens shared a scale, changing one would move all others, and earlier tokens would learn of later "
         "ones. Each token is divided by its own root mean square, over its own channels.",
     },
-    hint="Section 3 changes one token and looks at the others. The boxes after sections 2 and 3 take up two claims.",
+    hint="Section 3 changes one token and looks at the others. The boxes in sections 2 and 3 take up two claims.",
 )
 
 what_float16_gives = question(
@@ -32,7 +32,8 @@ what_float16_gives = question(
         "comes of infinity over infinity.",
         "d": "Floating-point numbers that grow too large become infinite without a word: no error, no warning.",
     },
-    hint="Go step by step: what is 300 squared in float16, what is the mean of four of those, and 300 divided by it?",
+    hint="Go step by step: what is 300 squared in float16, the mean of four of those, its root, and 300 divided by "
+    "that root?",
 )
 
 where_the_gradient_goes = question(
@@ -47,5 +48,5 @@ where_the_gradient_goes = question(
         "c": "One loss serves all blocks of a model. It cannot make the gradient of the first block so much larger "
         "than that of the last.",
     },
-    hint="Follow a gradient back along the stream. In which order does it meet a norm on its way?",
+    hint="Follow a gradient back along the stream. Is there a way back that passes no norm?",
 )

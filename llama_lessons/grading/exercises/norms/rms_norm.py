@@ -25,7 +25,7 @@ __all__ = ["rms_norm"]
 
 
 def cases() -> list[tuple]:
-    """Several ranks, a large eps, half precision, squares beyond what float16 holds, and a weight that does not fit."""
+    """Several ranks, a large eps, tiny numbers, half precision, no eps, and weights that do not fit."""
     made = []
     for seed, (shape, shift, factor, eps, dtype) in enumerate(
         [
@@ -34,6 +34,7 @@ def cases() -> list[tuple]:
             ((2, 3, 6), 0.5, 2.0, 0.3, torch.float32),
             ((3, 3, 3), 0.0, 1.0, 1e-5, torch.float32),
             ((4, 8), 0.0, 1e-3, 1e-5, torch.float32),
+            ((2, 8), 0.0, 1e-6, 1e-5, torch.float32),
             ((4, 64), 1.0, 1.0, 1e-5, torch.bfloat16),
             ((4, 8), 100.0, 400.0, 1e-5, torch.float16),
         ]
@@ -41,7 +42,10 @@ def cases() -> list[tuple]:
         x = (draw(*shape, seed=seed) * factor + shift).to(dtype)
         weight = draw(shape[-1], seed=seed + 20, dtype=dtype)
         made.append((x.requires_grad_(), weight.requires_grad_(), eps))
+    made.append((draw(3, 8) / 500, draw(8, seed=1)))
     made.append((draw(2, 3, 8), draw(1, seed=1), 1e-5))
+    made.append((draw(2, 8), draw(1, 8, seed=1), 1e-5))
+    made.append((draw(2, 8), draw(2, 8, seed=1), 1e-5))
     return made
 
 
@@ -49,7 +53,7 @@ rms_norm = Exercise(
     name="rms_norm",
     lesson=LESSON,
     points=5,
-    minutes=10,
+    minutes=6,
     parameters=("x", "weight", "eps"),
     reference=norms.rms_norm,
     cases=cases,
@@ -163,7 +167,8 @@ def _(answer: Callable) -> None:
 
 @rms_norm.property("a weight that does not fit is refused with a ValueError")
 def _(answer: Callable) -> None:
-    for shape, weight in (((2, 3, 8), (1,)), ((2, 3, 8), (4,)), ((2, 3, 1), (8,)), ((2, 8), (2, 8)), ((2, 8), ())):
+    misfits = ((2, 3, 8), (1,)), ((2, 3, 8), (4,)), ((2, 3, 1), (8,)), ((2, 8), (2, 8)), ((2, 8), (1, 8)), ((2, 8), ())
+    for shape, weight in misfits:
         where = f"x of shape {shape} and a weight of shape {weight}"
         expect_value_error(answer, draw(*shape), draw(*weight, seed=1), 1e-5, where=where)
 
@@ -192,8 +197,8 @@ def _(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
 
 @rms_norm.misconception(
     "divides by the standard deviation",
-    "You divide by the standard deviation, which is the root mean square once the mean is away. RMSNorm squares x as "
-    "it is.",
+    "You divide by the standard deviation, which is the root mean square once the mean is taken away. RMSNorm squares "
+    "x as it is.",
 )
 def _(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
     mean_square(x, weight)
@@ -238,6 +243,33 @@ def _(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
     return finish(at_least_float32(x) / (mean_square(x, weight) * x.shape[-1] + eps).sqrt(), weight, x)
 
 
+def divide_by_length(name: str, length: Callable[[Tensor, float], Tensor]) -> None:
+    @rms_norm.misconception(
+        name,
+        "You divide by the token's length, the root of the sum of its squares. RMSNorm divides by the root of their "
+        "mean, and eps is added inside that root.",
+    )
+    def _(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
+        mean_square(x, weight)
+        return finish(at_least_float32(x) / length(at_least_float32(x).norm(dim=-1, keepdim=True), eps), weight, x)
+
+
+divide_by_length("length plus eps", lambda length, eps: length + eps)
+divide_by_length("length, at least eps", lambda length, eps: length.clamp(min=eps))
+divide_by_length("length alone", lambda length, eps: length)
+
+
+@rms_norm.misconception(
+    "square of the mean",
+    "You take the mean first and square it, so that channels of unlike sign cancel. Square each channel first, and "
+    "then take the mean.",
+)
+def _(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
+    mean_square(x, weight)
+    mean = at_least_float32(x).mean(dim=-1, keepdim=True)
+    return finish(at_least_float32(x) / (mean.square() + eps).sqrt(), weight, x)
+
+
 @rms_norm.misconception(
     "mean of absolute values",
     "You divide by the mean of the absolute values. The root mean square squares first, so that large channels count "
@@ -266,6 +298,26 @@ def _(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
     mean_square(x, weight)
     y = at_least_float32(x)
     return finish(y / (y.square().mean(-2 if x.ndim > 1 else -1, keepdim=True) + eps).sqrt(), weight, x)
+
+
+@rms_norm.misconception(
+    "over axis 1",
+    "You take the mean over axis 1. That is where the channels lie only if x has two axes. Count from the end: the "
+    "last axis is -1, however many there are.",
+)
+def _(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
+    mean_square(x, weight)
+    y = at_least_float32(x)
+    return finish(y / (y.square().mean(1, keepdim=True) + eps).sqrt(), weight, x)
+
+
+@rms_norm.misconception(
+    "keepdim forgotten",
+    "A mean without keepdim=True loses its axis, and then lines up with the wrong axis of x, or with none. Keep it: "
+    "mean(dim=-1, keepdim=True).",
+)
+def _(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
+    return finish(at_least_float32(x) / (mean_square(x, weight).squeeze(-1) + eps).sqrt(), weight, x)
 
 
 @rms_norm.misconception(
@@ -340,6 +392,31 @@ def _(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
 
 
 @rms_norm.misconception(
+    "eps is 1e-6 by itself",
+    "Where no eps is given, yours is 1e-6, as in the first Llama. Here it is 1e-5.",
+)
+def _(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Tensor:
+    return finish(at_least_float32(x) / (mean_square(x, weight) + eps).sqrt(), weight, x)
+
+
+@rms_norm.misconception(
+    "eps as a floor",
+    "You take eps as a floor: the larger of the root mean square and eps. It is added, to the mean square, inside the "
+    "root.",
+)
+def _(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
+    return finish(at_least_float32(x) / mean_square(x, weight).sqrt().clamp(min=eps), weight, x)
+
+
+@rms_norm.misconception(
+    "eps as a floor inside the root",
+    "You take eps as a floor: the larger of the mean square and eps. It is added to the mean square.",
+)
+def _(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
+    return finish(at_least_float32(x) / mean_square(x, weight).clamp(min=eps).sqrt(), weight, x)
+
+
+@rms_norm.misconception(
     "no eps",
     "You leave eps out. A token of zeros, such as padding, would be 0 / 0, which is NaN.",
 )
@@ -355,6 +432,16 @@ def _(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
 def _(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
     mean_square(x, weight)
     return x / (x.square().mean(dim=-1, keepdim=True) + eps).sqrt() * weight
+
+
+@rms_norm.misconception(
+    "bfloat16 is not cast",
+    "You go to float32 for float16 only. Bfloat16 holds large squares, but only two to three digits: cast it too.",
+)
+def _(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
+    y = x.float() if x.dtype == torch.float16 else x
+    mean_square(x, weight)
+    return (y * torch.rsqrt(y.square().mean(dim=-1, keepdim=True) + eps) * weight).to(x.dtype)
 
 
 @rms_norm.misconception(
@@ -387,6 +474,14 @@ def _(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
 
 
 @rms_norm.misconception(
+    "the gains are cut off from the gradient",
+    "The numbers are right, but no gradient reaches weight: .detach() or .data cuts it off, and it would never learn.",
+)
+def _(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
+    return finish(at_least_float32(x) / (mean_square(x, weight) + eps).sqrt(), weight.detach(), x)
+
+
+@rms_norm.misconception(
     "root mean square taken for a constant",
     "The numbers are right, but the root mean square is cut off from the gradient (no_grad, detach, .item()). It "
     "depends on x too: without that, the gradient asks for a larger x, which changes nothing.",
@@ -403,6 +498,28 @@ def _(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
 def _(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
     x.copy_(finish(at_least_float32(x) / (mean_square(x, weight) + eps).sqrt(), weight, x))
     return x
+
+
+@rms_norm.misconception(
+    "x.float() taken for a copy",
+    "x.float() of a float32 tensor is x itself, so *= and /= change the caller's x, and what the gradient still needs. "
+    "Write v = v / ..., which makes a new tensor.",
+)
+def _(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
+    y = at_least_float32(x)
+    y /= (mean_square(y, weight) + eps).sqrt()
+    return finish(y, weight, x)
+
+
+@rms_norm.misconception(
+    "weight of two axes accepted",
+    "You compare the number of gains with the number of channels, but not the number of axes: a weight of shape "
+    "(2, 8) or (1, 8) gets through. Compare weight.shape with x.shape[-1:].",
+)
+def _(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
+    if weight.shape[-1] != x.shape[-1]:
+        raise ValueError("weight")
+    return finish(at_least_float32(x) / (mean_square(x, x[(0,) * (x.ndim - 1)]) + eps).sqrt(), weight, x)
 
 
 @rms_norm.misconception(

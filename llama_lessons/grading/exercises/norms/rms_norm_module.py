@@ -26,10 +26,21 @@ def cases() -> list[tuple]:
     ]
 
 
-def use(answer: Callable) -> Callable:
-    """Make a module and read x twice: as it starts, and with the gains given; and say what it would learn and save."""
+def reached_by_gradient(result: Any, parameters: dict[str, Tensor]) -> list[str]:
+    """Names of the parameters that learn something from the result."""
+    if not (parameters and isinstance(result, Tensor) and result.requires_grad):
+        return []
+    found = torch.autograd.grad(result.sum(), list(parameters.values()), retain_graph=True, allow_unused=True)
+    return [name for name, gradient in zip(parameters, found, strict=True) if gradient is not None]
 
-    def run(x: Tensor, gains: Tensor, eps: float | None) -> tuple[Tensor, Tensor, str, str]:
+
+def use(answer: Callable) -> Callable:
+    """Make a module and read x twice: as it starts, and with the gains given.
+
+    And say which parameters it would learn, what it would save, and which parameters a gradient reaches.
+    """
+
+    def run(x: Tensor, gains: Tensor, eps: float | None) -> tuple[Tensor, Tensor, str, str, str]:
         module = answer(x.shape[-1]) if eps is None else answer(x.shape[-1], eps)
         module.to(x.device)
         at_start = module(x)
@@ -37,9 +48,12 @@ def use(answer: Callable) -> Callable:
             for parameter in module.parameters():
                 if parameter.shape == gains.shape:
                     parameter.copy_(gains)
-        learned = ", ".join(f"{name} {tuple(p.shape)}" for name, p in module.named_parameters() if p.requires_grad)
-        saved = ", ".join(module.state_dict())
-        return at_start, module(x), learned or "nothing", saved or "nothing"
+        result = module(x)
+        to_learn = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        learned = ", ".join(sorted(f"{name} {tuple(p.shape)}" for name, p in to_learn.items()))
+        saved = ", ".join(sorted(module.state_dict()))
+        reached = ", ".join(sorted(reached_by_gradient(result, to_learn)))
+        return at_start, result, learned or "nothing", saved or "nothing", reached or "nothing"
 
     return run
 
@@ -52,7 +66,7 @@ RMSNorm = Exercise(
     parameters=("dim", "eps"),
     reference=norms.RMSNorm,
     cases=cases,
-    returns=(Tensor, Tensor, str, str),
+    returns=(Tensor, Tensor, str, str, str),
     using=use,
     hints=(
         "__init__ begins with super().__init__(), then keeps what forward will need: eps, and the gains.",
@@ -73,7 +87,7 @@ def _(answer: Callable) -> None:
 @RMSNorm.property("it learns one gain a channel, called weight, and nothing else")
 def _(answer: Callable) -> None:
     for dim in (4, 7):
-        *_, learned, saved = answer(draw(2, dim), draw(dim, seed=1), 1e-5)
+        *_, learned, saved, _ = answer(draw(2, dim), draw(dim, seed=1), 1e-5)
         if learned != f"weight ({dim},)":
             raise Mismatch(f"dim {dim}: expected it to learn weight ({dim},), but it learns {learned}")
         if saved != "weight":
@@ -106,6 +120,13 @@ def _(answer: Callable) -> None:
             expect_like(result, shape=(2, 3, 8), dtype=dtype, where=f"x in {str(dtype)[6:]}, gains in float32")
         want = exact_rms_norm(x, torch.ones(8), 1e-5)
         expect_close(at_start, want, where=f"{str(dtype)[6:]} numbers near 100", rtol=1e-2, atol=1e-3)
+
+
+@RMSNorm.property("gradients reach its gains")
+def _(answer: Callable) -> None:
+    *_, reached = answer(draw(2, 3, 8), draw(8, seed=1), 1e-5)
+    if reached != "weight":
+        raise Mismatch(f"expected a gradient to reach weight, but it reaches {reached}")
 
 
 @RMSNorm.property("gradients reach its input")
@@ -150,12 +171,40 @@ class _(Wrong):
 
 @RMSNorm.misconception(
     "the gains are a buffer",
-    "Your gains are saved with the model, but no optimizer changes a buffer (or a parameter with requires_grad=False). "
-    "Wrap them in nn.Parameter.",
+    "Your gains are saved with the model, but no optimizer changes a buffer. Wrap them in nn.Parameter.",
 )
 class _(Wrong):
     def keep(self, gains: Tensor) -> None:
         self.register_buffer("weight", gains)
+
+
+@RMSNorm.misconception(
+    "the gains do not ask for a gradient",
+    "Your gains are a parameter with requires_grad=False, so no optimizer changes them. Leave that out.",
+)
+class _(Wrong):
+    def keep(self, gains: Tensor) -> None:
+        self.weight = nn.Parameter(gains, requires_grad=False)
+
+
+@RMSNorm.misconception(
+    "the gains are cut off from the gradient",
+    "Your gains are a parameter, but forward uses them through .data, .detach() or a copy, so no gradient reaches them "
+    "and they never learn. Use self.weight itself.",
+)
+class _(Wrong):
+    def forward(self, x: Tensor) -> Tensor:
+        return norms.rms_norm(x, self.weight.detach(), self.eps)
+
+
+@RMSNorm.misconception(
+    "no gradients at all",
+    "forward is cut off from the gradient (no_grad, .detach() or .data): nothing reaches the gains, nor anything below "
+    "this norm.",
+)
+class _(Wrong):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).detach()
 
 
 @RMSNorm.misconception(
@@ -184,6 +233,37 @@ class _(Wrong):
 
     def forward(self, x: Tensor) -> Tensor:
         return norms.rms_norm(x, self.weight.expand(x.shape[-1]), self.eps)
+
+
+@RMSNorm.misconception(
+    "a gain without an axis",
+    "You learn a single number. Each channel has a gain of its own: dim of them.",
+)
+class _(Wrong):
+    start = staticmethod(lambda dim: torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return norms.rms_norm(x, self.weight.expand(x.shape[-1]), self.eps)
+
+
+@RMSNorm.misconception(
+    "eps is learned",
+    "Your eps is a parameter, so an optimizer changes it, even to below 0. It is a constant: self.eps = eps.",
+)
+class _(Wrong):
+    def keep(self, gains: Tensor) -> None:
+        self.weight, self.eps = nn.Parameter(gains), nn.Parameter(torch.tensor(vars(self).pop("eps")))
+
+
+@RMSNorm.misconception(
+    "eps is saved",
+    "Your eps is a buffer, so it is saved beside the gains, and pretrained weights, which hold none, would not fit. "
+    "Keep a plain number: self.eps = eps.",
+)
+class _(Wrong):
+    def keep(self, gains: Tensor) -> None:
+        self.weight = nn.Parameter(gains)
+        self.register_buffer("eps", torch.tensor(vars(self).pop("eps")))
 
 
 @RMSNorm.misconception(
@@ -223,7 +303,7 @@ class _(Wrong):
 )
 class _(Wrong):
     def keep(self, gains: Tensor) -> None:
-        self.weight, self.bias = nn.Parameter(gains), nn.Parameter(torch.zeros(1))
+        self.weight, self.bias = nn.Parameter(gains), nn.Parameter(torch.zeros_like(gains))
 
     def forward(self, x: Tensor) -> Tensor:
         return (norms.rms_norm(x, self.weight, self.eps) + self.bias).to(x.dtype)
