@@ -160,6 +160,18 @@ def bias_in_half_precision_inside(slopes, query_len, key_len):
     return bias_by_triangle(slopes.bfloat16(), query_len, key_len).float()
 
 
+@wrong("alibi_bias")
+def bias_of_distances_in_half_precision(slopes, query_len, key_len):
+    refuse_more_queries(query_len, key_len)
+    distances = torch.arange(key_len - query_len, key_len)[:, None] - torch.arange(key_len)
+    return -slopes[:, None, None] * distances.clamp(min=0).half().float()
+
+
+@wrong("alibi_bias")
+def bias_of_the_slopes_sizes(slopes, query_len, key_len):
+    return bias_by_triangle(slopes.abs(), query_len, key_len)
+
+
 # --------------------------------------------------------------------------------------------- ntk_theta
 
 
@@ -282,6 +294,15 @@ def ramp_that_skips_its_ends(head_dim, theta, original_max_seq_len, beta_fast=32
 def ramp_that_is_smooth(head_dim, theta, original_max_seq_len, beta_fast=32, beta_slow=1):
     ramp = ramp_from_the_library(head_dim, theta, original_max_seq_len, beta_fast, beta_slow)
     return ramp * ramp * (3 - 2 * ramp)
+
+
+@wrong("yarn_ramp")
+def ramp_whose_beginning_int_cuts_towards_0(head_dim, theta, original_max_seq_len, beta_fast=32, beta_slow=1):
+    def pair(turns):
+        return head_dim / 2 * math.log(original_max_seq_len / (math.tau * turns)) / math.log(theta)
+
+    first, last = int(pair(beta_fast)), math.ceil(pair(beta_slow))
+    return ((torch.arange(head_dim // 2, dtype=torch.float64) - first) / (last - first)).clamp(0, 1)
 
 
 @wrong("yarn_ramp")

@@ -10,7 +10,7 @@ from llama_lessons.lab.device import choose_device
 
 from ...exercise import Exercise
 from ...expect import Mismatch, expect_close, expect_like, expect_value_error
-from .common import LESSON
+from .common import LESSON, counted
 
 __all__ = ["alibi_bias"]
 
@@ -55,14 +55,18 @@ def cases() -> list[tuple]:
             (5, 5, 9),
             (2, 4, 3),
         )
-    ]
+    ] + [(torch.tensor([0.7, -1.5], device=choose_device(), requires_grad=True), 2, 4)]
+
+
+def sizes(n_heads: int, query_len: int, key_len: int) -> str:
+    return ", ".join((counted(n_heads, "head"), counted(query_len, "query"), counted(key_len, "key")))
 
 
 alibi_bias = Exercise(
     name="alibi_bias",
     lesson=LESSON,
     points=4,
-    minutes=10,
+    minutes=9,
     parameters=("slopes", "query_len", "key_len"),
     reference=reference,
     cases=cases,
@@ -82,7 +86,7 @@ alibi_bias = Exercise(
 def _(answer: Callable) -> None:
     for n_heads, query_len, key_len in ((1, 1, 1), (8, 3, 3), (3, 1, 7), (4, 2, 9), (2, 6, 6)):
         got = answer(some_slopes(n_heads), query_len, key_len)
-        where = f"{n_heads} heads, {query_len} queries, {key_len} keys"
+        where = sizes(n_heads, query_len, key_len)
         expect_like(got, shape=(n_heads, query_len, key_len), dtype=torch.float32, where=where)
 
 
@@ -98,7 +102,7 @@ def _(answer: Callable) -> None:
     for n_heads, length in ((1, 2), (2, 5), (4, 4), (8, 16), (3, 40)):
         slopes = some_slopes(n_heads)
         want = one_by_one(slopes.tolist(), length, length)
-        expect_close(answer(slopes, length, length), want, where=f"{n_heads} heads, {length} tokens", atol=1e-5)
+        expect_close(answer(slopes, length, length), want, where=sizes(n_heads, length, length), atol=1e-5)
 
 
 @alibi_bias.property("the queries are the last ones: one token after a cache gets the last row")
@@ -106,7 +110,7 @@ def _(answer: Callable) -> None:
     slopes = some_slopes(4)
     for query_len, key_len in ((1, 2), (1, 9), (3, 8), (4, 5)):
         want = one_by_one(slopes.tolist(), query_len, key_len)
-        expect_close(answer(slopes, query_len, key_len), want, where=f"{query_len} queries, {key_len} keys", atol=1e-5)
+        expect_close(answer(slopes, query_len, key_len), want, where=sizes(4, query_len, key_len), atol=1e-5)
 
 
 @alibi_bias.property("keys that come later get 0: hiding them is the mask's work")
@@ -128,27 +132,29 @@ def _(answer: Callable) -> None:
 
 @alibi_bias.property("a distance of thousands is exact")
 def _(answer: Callable) -> None:
-    slopes = some_slopes(8)
-    got = answer(slopes, 1, 5001)
-    want = torch.tensor([-5000 * slope for slope in slopes.tolist()])
-    expect_close(got[:, 0, 0], want, where="the first of 5001 keys", rtol=1e-6, atol=0)
+    slopes = torch.tensor([1 / 2, 1 / 256], device=choose_device())
+    got = answer(slopes, 1, 3002)
+    want = torch.tensor([-3001 * slope for slope in slopes.tolist()])  # an odd distance, which half precision rounds
+    expect_close(got[:, 0, 0], want, where="the first of 3002 keys", rtol=1e-6, atol=0)
 
 
 @alibi_bias.property("slopes may be any numbers, and gradients reach them")
 def _(answer: Callable) -> None:
-    slopes = torch.tensor([0.7, 0.0, 1.5], device=choose_device()).requires_grad_()
+    slopes = torch.tensor([0.7, 0.0, -1.5], device=choose_device()).requires_grad_()
     got = answer(slopes, 2, 3)
-    expect_close(got, one_by_one([0.7, 0.0, 1.5], 2, 3), where="slopes 0.7, 0 and 1.5", atol=1e-6)
+    expect_close(got, one_by_one([0.7, 0.0, -1.5], 2, 3), where="slopes 0.7, 0 and -1.5", atol=1e-6)
     if not got.requires_grad:
         raise Mismatch("slopes that require gradients: expected a result that depends on them, got one without")
     (gradient,) = torch.autograd.grad(got.sum(), [slopes])
-    expect_close(gradient, torch.tensor([-4.0] * 3), where="gradient of the sum, for each slope", atol=1e-5)
+    expect_close(
+        gradient, torch.tensor([-4.0] * 3), where="slopes 0.7, 0 and -1.5: gradient of the sum, for each", atol=1e-5
+    )
 
 
 @alibi_bias.property("more queries than keys are refused with a ValueError")
 def _(answer: Callable) -> None:
     for query_len, key_len in ((2, 1), (9, 3)):
-        expect_value_error(answer, some_slopes(2), query_len, key_len, where=f"{query_len} queries, {key_len} keys")
+        expect_value_error(answer, some_slopes(2), query_len, key_len, where=sizes(2, query_len, key_len))
 
 
 @alibi_bias.misconception(
@@ -274,7 +280,7 @@ def _(slopes: Tensor, query_len: int, key_len: int) -> Tensor:
     "give that.",
 )
 def _(slopes: Tensor, query_len: int, key_len: int) -> Tensor:
-    return reference(slopes, query_len, key_len).double()
+    return reference(slopes.double(), query_len, key_len)
 
 
 @alibi_bias.misconception(
@@ -284,6 +290,49 @@ def _(slopes: Tensor, query_len: int, key_len: int) -> Tensor:
 def _(slopes: Tensor, query_len: int, key_len: int) -> Tensor:
     past = torch.arange(key_len - query_len, key_len)[:, None] - torch.arange(key_len)
     return -slopes[:, None, None] * past.clamp(min=0).to(slopes.device)
+
+
+@alibi_bias.misconception(
+    "clamped after multiplying",
+    "You multiply first and clamp the product. With a negative slope, or with 0 where gradients are asked for, that "
+    "clamps the wrong side. Clamp the distance, then multiply.",
+)
+def _(slopes: Tensor, query_len: int, key_len: int) -> Tensor:
+    return (-slopes[:, None, None] * distances(query_len, key_len).to(slopes.device)).clamp(max=0)
+
+
+@alibi_bias.misconception(
+    "the diagonal of the first key",
+    "You cut the later keys off along the diagonal that begins at the first key, as tril does by itself. When tokens "
+    "are in a cache, the queries are the last places and the diagonal moves: diagonal=key_len - query_len.",
+)
+def _(slopes: Tensor, query_len: int, key_len: int) -> Tensor:
+    return -slopes[:, None, None] * distances(query_len, key_len).tril().to(slopes.device)
+
+
+@alibi_bias.misconception(
+    "the past clamped away",
+    "You clamp the wrong side: earlier keys get 0, and later ones a penalty. It is later keys that get 0.",
+)
+def _(slopes: Tensor, query_len: int, key_len: int) -> Tensor:
+    return slopes[:, None, None] * distances(query_len, key_len).clamp(max=0).to(slopes.device)
+
+
+@alibi_bias.misconception(
+    "the past clamped away, later keys with a bonus",
+    "You clamp the wrong side: earlier keys get 0, and later ones a bonus. It is later keys that get 0.",
+)
+def _(slopes: Tensor, query_len: int, key_len: int) -> Tensor:
+    return -slopes[:, None, None] * distances(query_len, key_len).clamp(max=0).to(slopes.device)
+
+
+@alibi_bias.misconception(
+    "cut off from gradients",
+    "The numbers are right, but gradients do not reach slopes: use the tensor itself, without detach, tolist or "
+    "no_grad.",
+)
+def _(slopes: Tensor, query_len: int, key_len: int) -> Tensor:
+    return reference(slopes.detach(), query_len, key_len)
 
 
 @alibi_bias.alternative

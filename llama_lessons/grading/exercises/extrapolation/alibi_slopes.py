@@ -9,8 +9,8 @@ from torch import Tensor
 from llama_lessons import extrapolation
 
 from ...exercise import Exercise
-from ...expect import Mismatch, expect_close, expect_like, expect_value_error
-from .common import LESSON
+from ...expect import Mismatch, expect_like, expect_value_error
+from .common import LESSON, counted
 
 __all__ = ["alibi_slopes"]
 
@@ -39,7 +39,7 @@ alibi_slopes = Exercise(
     name="alibi_slopes",
     lesson=LESSON,
     points=3,
-    minutes=8,
+    minutes=6,
     parameters=("n_heads",),
     reference=extrapolation.alibi_slopes,
     cases=lambda: [(1,), (2,), (3,), (4,), (6,), (8,), (9,), (12,), (16,), (20,), (0,)],
@@ -58,20 +58,28 @@ alibi_slopes = Exercise(
 @alibi_slopes.property("one slope for each head, in float32")
 def _(answer: Callable) -> None:
     for n_heads in (1, 3, 8, 12, 71):
-        expect_like(answer(n_heads), shape=(n_heads,), dtype=torch.float32, where=f"{n_heads} heads")
+        expect_like(answer(n_heads), shape=(n_heads,), dtype=torch.float32, where=f"{counted(n_heads, 'head')}")
+
+
+def expect_slopes(got: Tensor, want: list[float], where: str) -> None:
+    """Name the first head whose slope is off; slopes differ too much in size for one number of decimals."""
+    if tuple(got.shape) != (len(want),):
+        raise Mismatch(f"{where}: expected shape {(len(want),)}, got {tuple(got.shape)}")
+    for head, (slope, right) in enumerate(zip(got.tolist(), want, strict=True), start=1):
+        if not math.isclose(slope, right, rel_tol=1e-5):
+            raise Mismatch(f"{where}: expected the slope {right:.6g} for head {head}, got {slope:.6g}")
 
 
 @alibi_slopes.property("8 heads: 1/2, 1/4, ... 1/256")
 def _(answer: Callable) -> None:
-    want = torch.tensor([1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64, 1 / 128, 1 / 256])
-    expect_close(answer(8), want, where="8 heads", rtol=1e-6, atol=0)
+    expect_slopes(answer(8), [1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64, 1 / 128, 1 / 256], "8 heads")
 
 
 @alibi_slopes.property("any power of two: equal factors, and the last slope is 1/256")
 def _(answer: Callable) -> None:
     for n_heads in (1, 2, 4, 16, 32, 128):
-        want = torch.tensor([math.exp(-8 * math.log(2) * i / n_heads) for i in range(1, n_heads + 1)])
-        expect_close(answer(n_heads), want, where=f"{n_heads} heads", rtol=1e-5, atol=0)
+        want = [math.exp(-8 * math.log(2) * i / n_heads) for i in range(1, n_heads + 1)]
+        expect_slopes(answer(n_heads), want, counted(n_heads, "head"))
 
 
 @alibi_slopes.property("other numbers of heads begin as the power of two below")
@@ -81,14 +89,13 @@ def _(answer: Callable) -> None:
         got = answer(n_heads)
         if len(got) < power:
             raise Mismatch(f"{n_heads} heads: expected {n_heads} slopes, got {len(got)}")
-        expect_close(got[:power], torch.tensor(row(power)), where=f"{n_heads} heads, the first {power}", rtol=1e-5)
+        expect_slopes(got[:power], row(power), f"{n_heads} heads, the first {power}")
 
 
 @alibi_slopes.property("the other heads get every second slope of the power of two above")
 def _(answer: Callable) -> None:
     for n_heads in (3, 5, 6, 7, 9, 12, 20, 31, 63, 71):
-        want = torch.tensor(by_the_rule(n_heads))
-        expect_close(answer(n_heads), want, where=f"{n_heads} heads", rtol=1e-5, atol=0)
+        expect_slopes(answer(n_heads), by_the_rule(n_heads), f"{n_heads} heads")
 
 
 @alibi_slopes.property("no two heads have the same slope")
@@ -96,13 +103,13 @@ def _(answer: Callable) -> None:
     for n_heads in (6, 9, 12, 20):
         got = answer(n_heads).tolist()
         if len(set(got)) < n_heads:
-            raise Mismatch(f"{n_heads} heads: expected {n_heads} different slopes, got {len(set(got))}")
+            raise Mismatch(f"{counted(n_heads, 'head')}: expected {n_heads} different slopes, got {len(set(got))}")
 
 
 @alibi_slopes.property("no heads at all are refused with a ValueError")
 def _(answer: Callable) -> None:
     for n_heads in (0, -8):
-        expect_value_error(answer, n_heads, where=f"{n_heads} heads")
+        expect_value_error(answer, n_heads, where=f"{counted(n_heads, 'head')}")
 
 
 @alibi_slopes.misconception(
@@ -224,6 +231,41 @@ def _(n_heads: int) -> Tensor:
     return torch.tensor(by_the_rule(n_heads) if n_heads > 0 else [])
 
 
+@alibi_slopes.misconception(
+    "a power of two is not its own",
+    "For a power of two you take the power below it and fill up from the next one: 8 heads begin with the slopes of 4. "
+    "A power of two has a row of its own; let the largest power be up to n_heads, n_heads included.",
+)
+def _(n_heads: int) -> Tensor:
+    power = power_below(n_heads)
+    if power == n_heads > 1:
+        power //= 2
+    return torch.tensor((row(power) + row(2 * power)[::2])[:n_heads])
+
+
+@alibi_slopes.misconception(
+    "a step cut to a whole number",
+    "You divide 8 by the number of heads with //, which cuts: from 16 heads on the step is 0 and all slopes are 1. "
+    "Divide with /.",
+)
+def _(n_heads: int) -> Tensor:
+    power = power_below(n_heads)
+
+    def cut(heads: int) -> list[float]:
+        return [2.0 ** (-(8 // heads) * h) for h in range(1, heads + 1)]
+
+    return torch.tensor((cut(power) + cut(2 * power)[::2])[:n_heads])
+
+
+@alibi_slopes.misconception(
+    "the 8 is missing",
+    "Your exponents end at -1, so the gentlest slope is 1/2. The 8 is missing: they are -8 h / n_heads, and the last "
+    "slope of a power of two is 1/256.",
+)
+def _(n_heads: int) -> Tensor:
+    return torch.tensor([slope ** (1 / 8) for slope in by_the_rule(n_heads)])
+
+
 @alibi_slopes.alternative
 def _(n_heads: int) -> Tensor:
     if n_heads <= 0:
@@ -237,7 +279,7 @@ def _(n_heads: int) -> Tensor:
 @alibi_slopes.alternative
 def _(n_heads: int) -> Tensor:
     if n_heads < 1:
-        raise ValueError(f"{n_heads} heads")
+        raise ValueError(f"{counted(n_heads, 'head')}")
 
     def slopes(n: int) -> list[float]:
         if n & (n - 1) == 0:

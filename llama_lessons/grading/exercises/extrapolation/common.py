@@ -1,13 +1,18 @@
-"""What the exercises of lesson 04 share: the lesson's name, and frequencies worked out one by one in float64."""
+"""What the exercises of lesson 04 share: its name, counts in words, and frequencies worked out in float64."""
 
 import math
 
 import torch
 from torch import Tensor
 
-__all__ = ["LESSON", "frequencies_of", "turns_of"]
+__all__ = ["LESSON", "counted", "frequencies_of", "turns_of"]
 
 LESSON = "04_extrapolation"
+
+
+def counted(number: int, thing: str) -> str:
+    """Such as "1 head" or "12 heads"; -8 and 0 take the plural too."""
+    return f"{number} {thing if number == 1 else {'query': 'queries'}.get(thing, thing + 's')}"
 
 
 def frequencies_of(head_dim: int, theta: float, dtype: torch.dtype = torch.float64, device: object = "cpu") -> Tensor:

@@ -58,7 +58,7 @@ llama3_frequencies = Exercise(
     name="llama3_frequencies",
     lesson=LESSON,
     points=4,
-    minutes=10,
+    minutes=9,
     parameters=("frequencies", "factor", "low_freq_factor", "high_freq_factor", "original_max_seq_len"),
     reference=extrapolation.llama3_frequencies,
     cases=lambda: [made(case) for case in SETTINGS] + [made(SETTINGS[2], torch.float32)],
@@ -315,6 +315,65 @@ def _(
     kept = parts(frequencies, low_freq_factor, high_freq_factor, original_max_seq_len)
     frequencies *= kept + (1 - kept) / factor
     return frequencies
+
+
+@llama3_frequencies.misconception(
+    "whole turns only",
+    "You cut the number of turns to a whole number, so the share rises in jumps. A pair that turns 2.5 times counts as "
+    "2.5.",
+)
+def _(
+    frequencies: Tensor, factor: float, low_freq_factor: float, high_freq_factor: float, original_max_seq_len: int
+) -> Tensor:
+    turns = (original_max_seq_len * frequencies / (2 * math.pi)).floor()
+    kept = ((turns - low_freq_factor) / (high_freq_factor - low_freq_factor)).clamp(0, 1)
+    return kept * frequencies + (1 - kept) * frequencies / factor
+
+
+@llama3_frequencies.misconception(
+    "wavelengths mixed",
+    "Your shares are right, but you mix wavelengths, f / (s + (1 - s) * factor). It is frequencies that are mixed, "
+    "s * f + (1 - s) * f / factor.",
+)
+def _(
+    frequencies: Tensor, factor: float, low_freq_factor: float, high_freq_factor: float, original_max_seq_len: int
+) -> Tensor:
+    kept = parts(frequencies, low_freq_factor, high_freq_factor, original_max_seq_len)
+    return frequencies / (kept + (1 - kept) * factor)
+
+
+@llama3_frequencies.misconception(
+    "YaRN's ramp",
+    "Between the bounds your share rises in equal steps from pair to pair: that is YaRN's code. Llama 3's share rises "
+    "with the number of turns.",
+)
+def _(
+    frequencies: Tensor, factor: float, low_freq_factor: float, high_freq_factor: float, original_max_seq_len: int
+) -> Tensor:
+    bounds = high_freq_factor, low_freq_factor
+    return extrapolation.yarn_frequencies(frequencies, factor, original_max_seq_len, *bounds)
+
+
+@llama3_frequencies.misconception(
+    "wavelengths taken for turns",
+    "You compare wavelengths, which are positions, with low_freq_factor and high_freq_factor, which are numbers of "
+    "turns. A pair turns original_max_seq_len / wavelength times.",
+)
+def _(
+    frequencies: Tensor, factor: float, low_freq_factor: float, high_freq_factor: float, original_max_seq_len: int
+) -> Tensor:
+    kept = ((2 * math.pi / frequencies - low_freq_factor) / (high_freq_factor - low_freq_factor)).clamp(0, 1)
+    return kept * frequencies + (1 - kept) * frequencies / factor
+
+
+@llama3_frequencies.misconception(
+    "nothing divided",
+    "All your frequencies come back as they were. Slow pairs are divided by factor.",
+)
+def _(
+    frequencies: Tensor, factor: float, low_freq_factor: float, high_freq_factor: float, original_max_seq_len: int
+) -> Tensor:
+    return frequencies.clone()
 
 
 @llama3_frequencies.alternative

@@ -21,7 +21,7 @@ ntk_theta = Exercise(
     name="ntk_theta",
     lesson=LESSON,
     points=3,
-    minutes=8,
+    minutes=5,
     parameters=("theta", "factor", "head_dim"),
     reference=extrapolation.ntk_theta,
     cases=lambda: [
@@ -103,7 +103,7 @@ def _(answer: Callable) -> None:
 @ntk_theta.misconception(
     "theta times factor",
     "You multiply theta by factor itself. The slowest pair's exponent is not -1 but -(head_dim - 2) / head_dim, so it "
-    "slows by a little less than factor. The factor needs a power.",
+    "slows by less than factor. The factor needs a power.",
 )
 def _(theta: float, factor: float, head_dim: int) -> float:
     refuse(head_dim)
@@ -194,6 +194,26 @@ def _(theta: float, factor: float, head_dim: int) -> float:
 )
 def _(theta: float, factor: float, head_dim: int) -> float:
     return float(theta) if head_dim <= 2 else theta * factor ** (head_dim / (head_dim - 2))
+
+
+@ntk_theta.misconception(
+    "an exponent cut to a whole number",
+    "Your exponent is cut to a whole number, which is 1 for every head of more than four channels. Divide with /, not "
+    "with //.",
+)
+def _(theta: float, factor: float, head_dim: int) -> float:
+    refuse(head_dim)
+    return theta * factor ** (head_dim // (head_dim - 2))
+
+
+@ntk_theta.misconception(
+    "the factor squared",
+    "You square factor. Its exponent is head_dim / (head_dim - 2): 2 for a head of four channels alone, and closer to "
+    "1 the more there are.",
+)
+def _(theta: float, factor: float, head_dim: int) -> float:
+    refuse(head_dim)
+    return theta * factor**2
 
 
 @ntk_theta.alternative

@@ -10,7 +10,7 @@ why_worse_at_home = question(
     lesson=LESSON,
     right="c",
     wrong={
-        "a": "All the readings end on the same tokens after the same text: nobody reads less.",
+        "a": "At each length both lines read the same text; only the frequencies differ.",
         "b": "Position interpolation rounds nothing: frequencies are divided, and positions stay whole. (That was the "
         "bug of exercise 7.)",
         "d": "Turning a vector keeps its length, at whatever speed it is turned. Position interpolation has no "

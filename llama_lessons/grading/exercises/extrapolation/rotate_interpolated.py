@@ -60,6 +60,7 @@ def cases() -> list[tuple]:
                 ((2, 1, 3, 64), 101, 1.5, 500_000.0),
                 ((1, 1, 1, 16), 7, 2.0, 10_000.0),
                 ((1, 1, 4, 16), 3, 1.0, 10_000.0),
+                ((1, 1, 2, 16), 1_000_001, 16.0, 10_000.0),  # angles in float32 are off
             ]
         )
     ]
@@ -271,6 +272,74 @@ def _(q: Tensor, k: Tensor, n_cached: int, factor: float, theta: float = 10_000.
 )
 def _(q: Tensor, k: Tensor, n_cached: int, factor: float, theta: float = 10_000.0) -> tuple[Tensor, Tensor]:
     return reference(q, k, 0, factor, theta)
+
+
+@rotate_interpolated.misconception(
+    "only the queries",
+    "You interpolate the queries, and turn the keys as before. A score depends on the distance only if both are turned "
+    "by the same rule.",
+)
+def _(q: Tensor, k: Tensor, n_cached: int, factor: float, theta: float = 10_000.0) -> tuple[Tensor, Tensor]:
+    return reference(q, k, n_cached, factor, theta)[0], reference(q, k, n_cached, 1.0, theta)[1]
+
+
+@rotate_interpolated.misconception(
+    "only the keys",
+    "You interpolate the keys, and turn the queries as before. A score depends on the distance only if both are turned "
+    "by the same rule.",
+)
+def _(q: Tensor, k: Tensor, n_cached: int, factor: float, theta: float = 10_000.0) -> tuple[Tensor, Tensor]:
+    return reference(q, k, n_cached, 1.0, theta)[0], reference(q, k, n_cached, factor, theta)[1]
+
+
+@rotate_interpolated.misconception(
+    "the cached tokens divided twice",
+    "You divide n_cached, and the frequencies besides: the cached tokens are squeezed twice. Dividing the frequencies "
+    "is enough for all of them.",
+)
+def _(q: Tensor, k: Tensor, n_cached: int, factor: float, theta: float = 10_000.0) -> tuple[Tensor, Tensor]:
+    angles = (n_cached / factor + places(q, 0)) * frequencies_of(q.shape[-1], theta) / factor
+    return turned(q, angles), turned(k, angles)
+
+
+@rotate_interpolated.misconception(
+    "a whole factor",
+    "You cut factor to a whole number. It may be 1.5 as well: frequencies can be divided by any number.",
+)
+def _(q: Tensor, k: Tensor, n_cached: int, factor: float, theta: float = 10_000.0) -> tuple[Tensor, Tensor]:
+    return reference(q, k, n_cached, int(factor), theta)
+
+
+@rotate_interpolated.misconception(
+    "angles in float32",
+    "Near positions are nearly right, far ones are not: your angles are float32, which has seven digits for thousands "
+    "of turns. Keep angles in float64, as rope_tables does (lesson 03), and round the cosine and the sine.",
+)
+def _(q: Tensor, k: Tensor, n_cached: int, factor: float, theta: float = 10_000.0) -> tuple[Tensor, Tensor]:
+    angles = (places(q, n_cached).float() / factor) * frequencies_of(q.shape[-1], theta).float()
+    return turned(q, angles), turned(k, angles)
+
+
+@rotate_interpolated.misconception(
+    "rows of the tables mixed",
+    "You mix neighbouring rows of cosines and sines. The middle between two points of a circle lies inside it, so your "
+    "vectors get shorter. Divide the angle, by way of the frequencies.",
+)
+def _(q: Tensor, k: Tensor, n_cached: int, factor: float, theta: float = 10_000.0) -> tuple[Tensor, Tensor]:
+    place, frequencies = places(q, n_cached) / factor, frequencies_of(q.shape[-1], theta)
+    below, share = place.floor() * frequencies, place - place.floor()
+    above = below + frequencies
+    cos, sin = ((1 - share) * row(below) + share * row(above) for row in (torch.cos, torch.sin))
+    cos, sin = cos.float().to(q.device), sin.float().to(q.device)
+    return rope.apply_rope(q, cos, sin), rope.apply_rope(k, cos, sin)
+
+
+@rotate_interpolated.misconception(
+    "theta written in",
+    "You turn by a theta of 10,000 whatever theta is. SmolLM2 has 100,000, so pass the argument on.",
+)
+def _(q: Tensor, k: Tensor, n_cached: int, factor: float, theta: float = 10_000.0) -> tuple[Tensor, Tensor]:
+    return reference(q, k, n_cached, factor)
 
 
 @rotate_interpolated.alternative

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 
 from ...exercise import Exercise
-from ...expect import Mismatch, expect_value_error
+from ...expect import LearnerError, Mismatch, expect_value_error
 from .common import LESSON
 
 __all__ = ["yarn_attention_factor"]
@@ -24,7 +24,7 @@ yarn_attention_factor = Exercise(
     name="yarn_attention_factor",
     lesson=LESSON,
     points=2,
-    minutes=4,
+    minutes=3,
     parameters=("factor",),
     reference=reference,
     cases=lambda: [(1.0,), (1.5,), (2.0,), (4.0,), (16.0,), (40.0,), (0.5,)],
@@ -49,8 +49,13 @@ def _(answer: Callable) -> None:
 
 @yarn_attention_factor.property("a factor of 1 leaves queries and keys alone")
 def _(answer: Callable) -> None:
-    got = answer(1.0)
-    if got != 1:
+    try:
+        got = answer(1.0)
+    except LearnerError as error:
+        if not isinstance(error.__cause__, ValueError):
+            raise
+        raise Mismatch("factor 1: expected 1, but it was refused; only a factor below 1 is") from None
+    if not math.isclose(got, 1, rel_tol=1e-9):
         raise Mismatch(f"factor 1: expected 1, got {got:.6g}")
 
 
@@ -170,6 +175,34 @@ def _(factor: float) -> float:
 )
 def _(factor: float) -> float:
     return reference(max(factor, 1.0))
+
+
+@yarn_attention_factor.misconception(
+    "log1p",
+    "You take the logarithm of 1 + factor, as log1p does, and add 1 as well. It is the logarithm of factor: a factor "
+    "of 1 has to give 1.",
+)
+def _(factor: float) -> float:
+    refuse(factor)
+    return 0.1 * math.log1p(factor) + 1
+
+
+@yarn_attention_factor.misconception(
+    "the root",
+    "You take the root of 0.1 ln(factor) + 1. That number itself is what queries get, and keys as well; the scores get "
+    "its square.",
+)
+def _(factor: float) -> float:
+    return math.sqrt(reference(factor))
+
+
+@yarn_attention_factor.misconception(
+    "a factor below 1 accepted",
+    "You accept a factor below 1, and return less than 1 for it. A text is not lengthened by less than 1: raise "
+    "ValueError.",
+)
+def _(factor: float) -> float:
+    return 0.1 * math.log(factor) + 1
 
 
 @yarn_attention_factor.alternative

@@ -17,9 +17,10 @@ LLAMA_2 = (128, 10_000.0, 4096, 32, 1)
 LLAMA_3 = (128, 500_000.0, 8192, 32, 1)
 SMALL = (16, 10_000.0, 512, 32, 1)
 SHORT = (16, 10_000.0, 64, 32, 1)  # even the fastest pair turns less than 32 times, so the ramp would begin below 0
+SHORTER = (16, 10_000.0, 32, 32, 1)  # further below: cutting towards 0 is no rounding down
 LONG = (16, 10_000.0, 2**18, 32, 1)  # the ramp would end beyond the last pair
 OTHER_BETAS = (64, 10_000.0, 2048, 16, 2)
-CASES = [SMOLLM2, LLAMA_2, LLAMA_3, SMALL, SHORT, LONG, OTHER_BETAS, (32, 1000.0, 300, 8, 0.5)]
+CASES = [SMOLLM2, LLAMA_2, LLAMA_3, SMALL, SHORT, SHORTER, LONG, OTHER_BETAS, (32, 1000.0, 300, 8, 0.5)]
 
 
 def pair_that_turns(times: float, head_dim: int, theta: float, length: int) -> float:
@@ -47,7 +48,7 @@ yarn_ramp = Exercise(
     name="yarn_ramp",
     lesson=LESSON,
     points=5,
-    minutes=15,
+    minutes=10,
     parameters=("head_dim", "theta", "original_max_seq_len", "beta_fast", "beta_slow"),
     reference=reference,
     cases=lambda: CASES,
@@ -111,6 +112,8 @@ def _(answer: Callable) -> None:
 def _(answer: Callable) -> None:
     want = torch.tensor([0.0, 1 / 3, 2 / 3, 1, 1, 1, 1, 1])
     expect_close(answer(*SHORT), want, where=name_of(SHORT), atol=1e-6)
+    want = torch.tensor([0.0, 1 / 2, 1, 1, 1, 1, 1, 1])
+    expect_close(answer(*SHORTER), want, where=name_of(SHORTER), atol=1e-6)
 
 
 @yarn_ramp.property("it may end beyond the last pair")
@@ -270,6 +273,44 @@ def _(head_dim: int, theta: float, original_max_seq_len: int, beta_fast: float =
 )
 def _(head_dim: int, theta: float, original_max_seq_len: int, beta_fast: float = 32, beta_slow: float = 1) -> Tensor:
     return reference(head_dim, theta, original_max_seq_len, beta_fast, beta_slow).float()
+
+
+@yarn_ramp.misconception(
+    "int() below 0",
+    "With a very short trained length your ramp begins at a pair below 0. int() cuts towards 0, so it makes 0 of "
+    "-0.99, but -1 of -1.6: take max(..., 0).",
+)
+def _(head_dim: int, theta: float, original_max_seq_len: int, beta_fast: float = 32, beta_slow: float = 1) -> Tensor:
+    first, last = (pair_that_turns(b, head_dim, theta, original_max_seq_len) for b in (beta_fast, beta_slow))
+    return between(head_dim, int(first), math.ceil(last))
+
+
+@yarn_ramp.misconception(
+    "the betas exchanged",
+    "You begin at the pair that turns beta_slow times and end at the one that turns beta_fast times, so your ramp "
+    "falls. Fast pairs have the small numbers: beta_fast is where it begins.",
+)
+def _(head_dim: int, theta: float, original_max_seq_len: int, beta_fast: float = 32, beta_slow: float = 1) -> Tensor:
+    return between(head_dim, *ends(head_dim, theta, original_max_seq_len, beta_slow, beta_fast))
+
+
+@yarn_ramp.misconception(
+    "both rounded up",
+    "You round both ends up. The first one is rounded down.",
+)
+def _(head_dim: int, theta: float, original_max_seq_len: int, beta_fast: float = 32, beta_slow: float = 1) -> Tensor:
+    first, last = (pair_that_turns(b, head_dim, theta, original_max_seq_len) for b in (beta_fast, beta_slow))
+    return between(head_dim, max(math.ceil(first), 0), math.ceil(last))
+
+
+@yarn_ramp.misconception(
+    "one step too many",
+    "Your ramp reaches 1 a pair too late, as with last - first + 1 below the line. From pair 10 to pair 20 there are "
+    "ten steps.",
+)
+def _(head_dim: int, theta: float, original_max_seq_len: int, beta_fast: float = 32, beta_slow: float = 1) -> Tensor:
+    first, last = ends(head_dim, theta, original_max_seq_len, beta_fast, beta_slow)
+    return between(head_dim, first, last + 1)
 
 
 @yarn_ramp.alternative
