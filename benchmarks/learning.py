@@ -80,15 +80,19 @@ def rows() -> list[Row]:
         losses = {name: [learnt.result() for learnt in of_run] for name, of_run in waiting.items()}
     return [
         Row(
-            what=f"learning: Shakespeare's characters, 4 layers, dim 128, mean of {len(SEEDS)} seeds",
-            unit=f"nats (±{statistics.stdev(losses['llama']):.3f})",
+            what=f"learning Shakespeare's characters: Llama, 4 layers, dim 128, {_seeds(losses['llama'])}",
+            unit="nats",
             ours=statistics.mean(losses["llama"]),
-            peer=f"GPT-2 of our parts, {what} (±{statistics.stdev(losses[peer]):.3f})",
+            peer=f"GPT-2 of our parts, {what}, {_seeds(losses[peer])}",
             theirs=statistics.mean(losses[peer]),
             better=statistics.mean(losses[peer]) / statistics.mean(losses["llama"]),
         )
         for peer, what in [("gpt2", "same steps"), ("gpt2 in llama's time", "same time")]
     ]
+
+
+def _seeds(losses: list[float]) -> str:
+    return f"{len(losses)} seeds ±{statistics.stdev(losses):.3f}"
 
 
 @cache

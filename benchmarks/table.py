@@ -36,4 +36,4 @@ def put_into_readme(readme: str, results: dict[str, Any]) -> str:
 
 def _short(value: float) -> str:
     # Three digits that count, and no point where they stand before it.
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:,.0f}" if value >= 99.95 else f"{value:#.3g}"
