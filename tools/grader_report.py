@@ -269,11 +269,10 @@ def examine(exercise: Exercise, solution: Solution) -> Row:
             row.named += 1
         else:
             row.unnamed.append(misconception.name)
-    parts = [_of_one_property(exercise, prop) for prop in exercise.properties]
     changed = list(mutants(solution.source))
     for source, line in tqdm(changed, desc=exercise.name, unit="mutant", leave=False, disable=None):
         row.mutants += 1
-        if is_killed(parts, solution, source):
+        if is_killed(exercise, solution, source):
             row.killed += 1
         elif (exercise.name, line) in EQUIVALENT:
             row.equivalent[line] = EQUIVALENT[exercise.name, line]
@@ -282,20 +281,25 @@ def examine(exercise: Exercise, solution: Solution) -> Row:
     return row
 
 
-def _of_one_property(exercise: Exercise, prop: Property) -> Exercise:
-    """The exercise with this property alone; nobody reads what is said about a mutant, so no name is looked for."""
+def _with_properties(exercise: Exercise, properties: list[Property]) -> Exercise:
+    """The exercise with these properties; nobody reads what is said about a mutant, so no name is looked for."""
     part = copy.copy(exercise)
-    part.properties, part.misconceptions, part.cases = [prop], [], list
+    part.properties, part.misconceptions, part.cases = properties, [], list
     return part
 
 
-def is_killed(parts: list[Exercise], solution: Solution, source: str) -> bool:
-    """Whether some property tells the mutant from the solution; the first that does is enough."""
+def is_killed(exercise: Exercise, solution: Solution, source: str) -> bool:
+    """Whether the exercise tells a mutant from the solution; the first property that does is enough."""
     try:
         function = solution.function(source)
     except Exception:  # such as a default value that cannot be computed
         return True
-    return any(not grade(part, function, seconds=MUTANT_SECONDS).passed for part in parts)
+    for prop in exercise.properties:
+        results = grade(_with_properties(exercise, [prop]), function, seconds=MUTANT_SECONDS).results
+        if not (results and results[0].passed):
+            return True
+    # What is seen over all properties together, such as an input changed in place.
+    return not grade(_with_properties(exercise, exercise.properties), function, seconds=MUTANT_SECONDS).passed
 
 
 def report(names: Sequence[str]) -> list[Row]:

@@ -100,8 +100,13 @@ def test_a_survivor_and_an_unnamed_misconception_are_shown_and_count():
         assert part in text
 
 
+def test_what_the_checks_cannot_tell_is_not_killed():
+    """One property of these asks for refusals only: alone it earns nothing, but that tells no mutant."""
+    exercise, solution = REGISTRY["repeat_kv"], solutions()["repeat_kv"]
+    assert not grader_report.is_killed(exercise, solution, solution.source)
+    assert grader_report.is_killed(exercise, solution, solution.source.replace("raise ValueError", "pass"))
+
+
 def test_a_mutant_that_cannot_even_be_defined_is_killed():
-    solution = grader_report.Solution("f", "def f(x=1 / 1):\n    return x", "")
-    assert solution.function()() == 1
-    assert grader_report.is_killed([], solution, "def f(x=1 / 0):\n    return x")
-    assert not grader_report.is_killed([], solution, "def f(x=1 * 1):\n    return x")
+    solution = solutions()["repeat_kv"]
+    assert grader_report.is_killed(REGISTRY["repeat_kv"], solution, "def repeat_kv(x, group_size=1 / 0):\n    return x")
