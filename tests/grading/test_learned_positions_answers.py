@@ -7,6 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from llama_lessons.grading.engine import grade
+from llama_lessons.grading.exercise import REGISTRY
+from llama_lessons.lab.probes import mixes_batch_rows
 from llama_lessons.positions import LearnedPositionalEmbedding as Ours
 from tests.grading.answers import Answers, assert_fails, assert_passes
 
@@ -187,6 +190,32 @@ class NoModule:
         return x + self.weight[start_pos : start_pos + x.shape[1]]
 
 
+@wrong(TABLE)
+class KeepsTheFirstRows(RightOutside):
+    def forward(self, x, start_pos=0):
+        refuse(start_pos + x.shape[1], len(self.weight), start_pos)
+        if not hasattr(self, "rows") or len(self.rows) < start_pos + x.shape[1]:
+            self.rows = self.weight
+        return x + self.rows[start_pos : start_pos + x.shape[1]]
+
+
+@wrong(TABLE)
+class CountsItsCalls(RightOutside):
+    seen = 0
+
+    def forward(self, x, start_pos=0):
+        result = super().forward(x, start_pos or min(self.seen, len(self.weight) - x.shape[1]))
+        self.seen += x.shape[1]
+        return result
+
+
+@wrong(TABLE)
+class ChecksTheNumberOfTexts(nn.Embedding):
+    def forward(self, x, start_pos=0):
+        refuse(start_pos + len(x), self.num_embeddings, start_pos)
+        return x + super().forward(torch.arange(start_pos, start_pos + x.shape[1], device=x.device))
+
+
 # --------------------------------------------------------------------------------------------- depends_on
 
 
@@ -257,6 +286,30 @@ def changes_the_tokens(add, x):
 @wrong("depends_on")
 def by_the_name(add, x):
     return "position" in add.__name__, "batch" in add.__name__
+
+
+@wrong("depends_on")
+def positions_by_the_reverse(add, x):
+    added = add(x) - x
+    return (added - added.flip(1)).abs().max().item() > 1e-4, (added - added[:1]).abs().max().item() > 1e-4
+
+
+@wrong("depends_on")
+def by_the_lengths(add, x):
+    lengths = (add(x) - x).norm(dim=-1)
+    return tuple((lengths.amax(axis) - lengths.amin(axis)).max().item() > 1e-4 for axis in (1, 0))
+
+
+@wrong("depends_on")
+def by_the_mean_difference(add, x):
+    added = add(x) - x
+    return tuple(added.diff(dim=axis).abs().mean().item() > 1e-5 for axis in (1, 0))
+
+
+@wrong("depends_on")
+def with_the_probe_of_the_lesson(add, x):
+    added = add(x) - x
+    return bool((added - added[:, :1]).abs().max() > 1e-4), mixes_batch_rows(add, x)
 
 
 # ------------------------------------------------------------------------------------- rows_with_gradient
@@ -330,6 +383,16 @@ def floats(grad):
 @wrong("rows_with_gradient")
 def by_the_norm(grad):
     return [] if grad is None else [i for i, row in enumerate(grad) if row.norm() > 1e-6]
+
+
+@wrong("rows_with_gradient")
+def in_the_last_channel(grad):
+    return [] if grad is None else (grad[:, -1] != 0).nonzero().flatten().tolist()
+
+
+@wrong("rows_with_gradient")
+def by_a_tiny_tolerance(grad):
+    return [] if grad is None else [i for i, row in enumerate(grad) if row.abs().max() > 1e-12]
 
 
 # --------------------------------------------------------------------------------------- predict_gradient
@@ -473,3 +536,21 @@ def test_an_unusual_right_answer_passes(exercise, answer):
 @pytest.mark.parametrize(("exercise", "answer"), ANSWERS.wrong_ones)
 def test_an_unlisted_wrong_answer_fails(exercise, answer):
     assert_fails(exercise, answer)
+
+
+@pytest.mark.parametrize(
+    ("exercise", "answer", "name"),
+    [
+        ("rows_with_gradient", in_the_last_channel, None),  # it drops no gradient for its size
+        ("rows_with_gradient", by_a_tiny_tolerance, "small ones left out"),  # it squares nothing
+        ("depends_on", by_the_lengths, "lengths compared"),
+    ],
+)
+def test_a_diagnosis_is_true(exercise, answer, name):
+    misconception = grade(REGISTRY[exercise], answer).misconception
+    assert (misconception and misconception.name) == name
+
+
+def test_refusing_the_last_row_is_told_so():
+    failed = [result.message for result in grade(REGISTRY[TABLE], RefusesTheLastRow).results if not result.passed]
+    assert "start_pos + seq_len is *greater*" in failed[0]

@@ -52,14 +52,14 @@ bug_hunt = Exercise(
     name="read_batch",
     lesson=LESSON,
     points=5,
-    minutes=10,
+    minutes=6,
     parameters=("x", "table", "start_pos"),
     reference=reference_read_batch,
     cases=cases,
     returns=Tensor,
     hints=(
-        "Nothing is wrong with causal_attention. What is added before it? Your depends_on of exercise 2 can be asked, "
-        "or print the shapes of x and of rows for a batch of 4 texts with 6 tokens.",
+        "Nothing is wrong with causal_attention. What is added before it? Your depends_on of exercise 2 can be asked "
+        "about the sum alone, lambda x: x + rows; or print the shapes of x and of rows for 4 texts of 6 tokens.",
         "How many rows are read for that batch: as many as there are texts, or as many as a text has tokens? And to "
         "which axis of x does the long axis of rows get lined up?",
         "Rows of shape (seq_len, dim), added to (batch, seq_len, dim), are lined up from the right: each text gets all "
@@ -173,6 +173,35 @@ def _(x: Tensor, table: Tensor, start_pos: int = 0) -> Tensor:
 )
 def _(x: Tensor, table: Tensor, start_pos: int = 0) -> Tensor:
     return causal_attention(x + table[at(x, 0, x.shape[1])])
+
+
+@bug_hunt.misconception(
+    "the end does not move with start_pos",
+    "You slice [start_pos:seq_len], whose end does not move with start_pos. Begin at start_pos, and end seq_len rows "
+    "later.",
+)
+def _(x: Tensor, table: Tensor, start_pos: int = 0) -> Tensor:
+    return causal_attention(x + table[start_pos : x.shape[1]])
+
+
+@bug_hunt.misconception(
+    "the mask lost",
+    "The rows are right now, but the causal mask got lost: each token sees those after it too. causal_attention was "
+    "right as it stood.",
+)
+def _(x: Tensor, table: Tensor, start_pos: int = 0) -> Tensor:
+    x = x + table[at(x, start_pos, x.shape[1])]
+    return torch.nn.functional.scaled_dot_product_attention(x, x, x)
+
+
+@bug_hunt.misconception(
+    "mixed without positions",
+    "The rows are right now, and tokens are compared with them, but what is mixed are the tokens without their rows. "
+    "Give causal_attention the sum, and it does both.",
+)
+def _(x: Tensor, table: Tensor, start_pos: int = 0) -> Tensor:
+    told = x + table[at(x, start_pos, x.shape[1])]
+    return torch.nn.functional.scaled_dot_product_attention(told, told, x, is_causal=True)
 
 
 @bug_hunt.misconception(

@@ -19,9 +19,15 @@ __all__ = ["embedding"]
 def use(answer: Callable[[int, int], nn.Module]) -> Callable[..., Tensor]:
     """The function that adds rows of a given table, by the learner's module with that table in it."""
 
+    made: dict[tuple, tuple[nn.Module, str]] = {}
+
     def add(table: Tensor, x: Tensor, start_pos: int | None = None) -> Tensor:
-        module = answer(*table.shape)
-        name = name_of_table(module, table)
+        shape = tuple(table.shape)
+        if shape not in made:
+            # One module for all calls: what it keeps of the first one shows in the second.
+            module = answer(*shape)
+            made[shape] = module, name_of_table(module, table)
+        module, name = made[shape]
         arguments = (x,) if start_pos is None else (x, start_pos)
         return torch.func.functional_call(module, {name: table}, arguments)
 
@@ -64,6 +70,10 @@ def cases() -> list[tuple]:
         (table, draw(2, 3, 4, seed=7), 11),
         (table, draw(2, 5, 4, seed=8), 10),
         (table, draw(2, 3, 4, seed=8), -1),
+        # where the number of texts, or of channels, is not that of tokens
+        (table, draw(5, 2, 4, seed=8), 8),
+        (table, draw(2, 2, 4, seed=8), 9),
+        (draw(12, 1, seed=9), draw(1, 2, 1, seed=8), 11),
         (table.double(), draw(2, 5, 4).double(), 2),
         (table.bfloat16(), draw(2, 5, 4).bfloat16(), 2),
     ]
@@ -103,7 +113,7 @@ def expect_sum(answer: Callable, table: Tensor, x: Tensor, start_pos: int) -> No
 @embedding.property("a table of max_seq_len rows is its one parameter, and row i is added to token i")
 def _(answer: Callable) -> None:
     expect_sum(answer, draw(12, 4, seed=9), draw(1, 5, 4), 0)
-    expect_sum(answer, draw(7, 16, seed=9), draw(1, 7, 16), 0)
+    expect_sum(answer, draw(7, 16, seed=9), draw(1, 6, 16), 0)
 
 
 @embedding.property("every sequence of a batch gets the same rows")
@@ -123,7 +133,7 @@ def _(answer: Callable) -> None:
 
 @embedding.property("a text in two pieces gets the same rows as in one")
 def _(answer: Callable) -> None:
-    table, x = draw(8, 6, seed=9), draw(2, 8, 6)
+    table, x = draw(9, 6, seed=9), draw(2, 8, 6)
     pieces = torch.cat((answer(table, x[:, :5], 0), answer(table, x[:, 5:], 5)), dim=1)
     expect_close(pieces, answer(table, x, 0), where="five tokens and then three, against eight at once")
 
@@ -131,7 +141,15 @@ def _(answer: Callable) -> None:
 @embedding.property("the last row can be used")
 def _(answer: Callable) -> None:
     for seq_len, start_pos in ((12, 0), (5, 7), (1, 11)):
-        expect_sum(answer, draw(12, 4, seed=9), draw(2, seq_len, 4), start_pos)
+        try:
+            expect_sum(answer, draw(12, 4, seed=9), draw(2, seq_len, 4), start_pos)
+        except LearnerError as error:
+            if not isinstance(error.__cause__, ValueError):
+                raise
+            raise Mismatch(
+                f"a table of 12 rows, {seq_len} tokens, start_pos {start_pos}: all rows are there, and it was refused "
+                f"({error.__cause__}). Refuse only where start_pos + seq_len is *greater* than max_seq_len"
+            ) from None
 
 
 @embedding.property("past the end: a ValueError that names both numbers")
@@ -257,12 +275,23 @@ class _(Table):
 
 @embedding.misconception(
     "start_pos taken for the end",
-    "You read the rows up to start_pos + seq_len from row 0 on and keep the first ones, or slice [start_pos:seq_len]. "
-    "A slice has a begin and an end: begin at start_pos, and end seq_len rows later.",
+    "You slice [start_pos:seq_len], whose end does not move with start_pos. A slice has a begin and an end: begin at "
+    "start_pos, and end seq_len rows later.",
 )
 class _(Table):
     def rows(self, x: Tensor, start_pos: int) -> Tensor:
         return self.weight[start_pos : x.shape[1]]
+
+
+class Unguarded(Table):
+    """Refuses a negative start_pos alone, and reads by a slice."""
+
+    def refuse(self, seq_len: int, start_pos: int) -> None:
+        if start_pos < 0:
+            raise ValueError("negative")
+
+    def rows(self, x: Tensor, start_pos: int) -> Tensor:
+        return self.weight[start_pos : start_pos + x.shape[1]]
 
 
 @embedding.misconception(
@@ -270,13 +299,9 @@ class _(Table):
     "Past the end you begin again at row 0 (a remainder, %). Then two tokens with the same position stand far apart in "
     "the text, and nobody is told. Raise a ValueError instead.",
 )
-class _(Table):
-    def refuse(self, seq_len: int, start_pos: int) -> None:
-        if start_pos < 0:
-            raise ValueError("negative")
-
-    def positions(self, x: Tensor, start_pos: int) -> Tensor:
-        return super().positions(x, start_pos) % len(self.weight)
+class _(Unguarded):
+    def rows(self, x: Tensor, start_pos: int) -> Tensor:
+        return self.weight[self.positions(x, start_pos) % len(self.weight)]
 
 
 @embedding.misconception(
@@ -284,24 +309,16 @@ class _(Table):
     "Past the end, all tokens get the last row (clamp). To attention they then stand in one place, and nobody is told. "
     "Raise a ValueError instead.",
 )
-class _(Table):
-    def refuse(self, seq_len: int, start_pos: int) -> None:
-        if start_pos < 0:
-            raise ValueError("negative")
-
-    def positions(self, x: Tensor, start_pos: int) -> Tensor:
-        return super().positions(x, start_pos).clamp(max=len(self.weight) - 1)
+class _(Unguarded):
+    def rows(self, x: Tensor, start_pos: int) -> Tensor:
+        return self.weight[self.positions(x, start_pos).clamp(max=len(self.weight) - 1)]
 
 
 @embedding.misconception(
     "nothing added past the end",
     "Tokens past the end get no position at all, and nobody is told. Raise a ValueError instead.",
 )
-class _(Table):
-    def refuse(self, seq_len: int, start_pos: int) -> None:
-        if start_pos < 0:
-            raise ValueError("negative")
-
+class _(Unguarded):
     def rows(self, x: Tensor, start_pos: int) -> Tensor:
         missing = torch.zeros(start_pos + x.shape[1], x.shape[2], dtype=x.dtype, device=x.device)
         return torch.cat((self.weight, missing))[start_pos : start_pos + x.shape[1]]
@@ -313,13 +330,8 @@ class _(Table):
     "but where just one row is left, it is added to all tokens in silence. Compare start_pos + seq_len with "
     "max_seq_len before you read, and raise a ValueError.",
 )
-class _(Table):
-    def refuse(self, seq_len: int, start_pos: int) -> None:
-        if start_pos < 0:
-            raise ValueError("negative")
-
-    def rows(self, x: Tensor, start_pos: int) -> Tensor:
-        return self.weight[start_pos : start_pos + x.shape[1]]
+class _(Unguarded):
+    pass
 
 
 @embedding.misconception(
@@ -327,27 +339,43 @@ class _(Table):
     "You compare seq_len alone with max_seq_len. The last token stands at start_pos + seq_len - 1: with start_pos 10, "
     "five tokens need 15 rows.",
 )
-class _(Table):
+class _(Unguarded):
     def refuse(self, seq_len: int, start_pos: int) -> None:
         if start_pos < 0 or seq_len > len(self.weight):
             raise ValueError("too long")
 
-    def rows(self, x: Tensor, start_pos: int) -> Tensor:
-        return self.weight[start_pos : start_pos + x.shape[1]]
+
+@embedding.misconception(
+    "texts counted in the check",
+    "Before you read, you compare start_pos plus the number of *texts*, len(x), with max_seq_len. Rows are needed for "
+    "the tokens of one text: x.shape[1].",
+)
+class _(Unguarded):
+    def forward(self, x: Tensor, start_pos: int = 0) -> Tensor:
+        Table.refuse(self, len(x), start_pos)
+        return self.add(x, self.rows(x, start_pos))
+
+
+@embedding.misconception(
+    "channels counted in the check",
+    "Before you read, you compare start_pos plus the number of *channels*, the last axis of x, with max_seq_len. Rows "
+    "are needed for the tokens of one text: x.shape[1].",
+)
+class _(Unguarded):
+    def forward(self, x: Tensor, start_pos: int = 0) -> Tensor:
+        Table.refuse(self, x.shape[2], start_pos)
+        return self.add(x, self.rows(x, start_pos))
 
 
 @embedding.misconception(
     "one token too many",
-    "You let one token too many through: with 12 rows, 0 to 11, positions up to 12 rows are fine, so "
-    "start_pos + seq_len may equal max_seq_len and not exceed it.",
+    "You let one token too many through: start_pos + seq_len may equal max_seq_len, and not exceed it. With 12 rows, "
+    "the last position is 11.",
 )
-class _(Table):
+class _(Unguarded):
     def refuse(self, seq_len: int, start_pos: int) -> None:
         if start_pos < 0 or start_pos + seq_len > len(self.weight) + 1:
             raise ValueError("too long")
-
-    def rows(self, x: Tensor, start_pos: int) -> Tensor:
-        return self.weight[start_pos : start_pos + x.shape[1]]
 
 
 @embedding.misconception(

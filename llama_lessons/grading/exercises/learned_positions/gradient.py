@@ -46,8 +46,9 @@ def cases() -> list[tuple]:
         (cancelling(10, [2, 3, 6]),),
         (one_channel(9, {1: 0, 4: 2, 5: 3}),),
         (one_channel(9, {2: 3, 4: 1}, value=-2.0),),
-        (one_channel(9, {0: 0, 3: 2}, value=1e-9),),
-        (one_channel(9, {0: 0, 3: 2}, value=1e-30),),
+        (one_channel(9, {0: 3, 3: 0}, value=1e-9),),
+        (one_channel(9, {0: 0, 3: 3}, value=1e-18),),
+        (one_channel(9, {0: 0, 3: 3}, value=1e-30),),
         (-gradient_of(8, [1, 2]).abs(),),
         (gradient_of(6, []),),
     ]
@@ -57,7 +58,7 @@ gradient = Exercise(
     name="rows_with_gradient",
     lesson=LESSON,
     points=3,
-    minutes=6,
+    minutes=7,
     parameters=("grad",),
     reference=reference_rows,
     cases=cases,
@@ -107,7 +108,7 @@ def _(answer: Callable) -> None:
 
 @gradient.property("a very small gradient is one")
 def _(answer: Callable) -> None:
-    for value in (1e-9, 1e-30):
+    for value in (1e-9, 1e-18, 1e-30):
         expect_rows(answer, one_channel(9, {0: 0, 3: 2}, value=value), [0, 3], f"{value:g} in rows 0 and 3")
 
 
@@ -144,8 +145,8 @@ def empty_for_none(function: Callable[[Tensor], list[int]]) -> Callable[[Tensor 
 
 @gradient.misconception(
     "sum over the channels",
-    "You sum each row up. A row whose numbers cancel, such as 1 and -1, has a gradient, and a sum of 0. Ask of each "
-    "number whether it is 0.",
+    "You sum each row up, or take its mean. A row whose numbers cancel, such as 1 and -1, has a gradient, and a sum of "
+    "0. Ask of each number whether it is 0.",
 )
 @empty_for_none
 def _(grad: Tensor) -> list[int]:
@@ -200,12 +201,12 @@ def _(grad: Tensor) -> list[int]:
 
 @gradient.misconception(
     "small ones left out",
-    "You drop small gradients by a tolerance. Here 0 is exactly 0, and everything else moves a row: Adam even divides "
-    "by the size, so that a tiny gradient moves it as far as a large one.",
+    "You drop small gradients by a tolerance. Asked is whether a gradient came at all: exactly 0 means that no token "
+    "stood there, and everything else means that one did.",
 )
 @empty_for_none
 def _(grad: Tensor) -> list[int]:
-    return listed(~torch.isclose(grad, torch.zeros_like(grad)).all(dim=1))
+    return listed((grad.abs() > 1e-12).any(dim=1))
 
 
 @gradient.misconception(

@@ -77,6 +77,16 @@ def opposite_channels(axis: int) -> Add:
     return add
 
 
+def turned_round(axis: int) -> Add:
+    """What is added points the other way at each second number along an axis, and is as long everywhere."""
+
+    def add(x: Tensor) -> Tensor:
+        sign = 1 - 2.0 * (torch.arange(x.shape[axis], device=x.device) % 2 == 0)
+        return x + (sign[:, None, None] if axis == 0 else sign[:, None]).to(x.dtype)
+
+    return add
+
+
 EVERY = slice(None)
 
 
@@ -97,6 +107,7 @@ def hidden_trials() -> list[tuple[str, Add, tuple[bool, bool]]]:
         ("1 at the last place of each sequence", marks(EVERY, -1), (True, False)),
         ("1 at one place in the middle", marks(EVERY, 2), (True, False)),
         ("1 at each second place", marks(EVERY, slice(1, None, 2)), (True, False)),
+        ("1 at the first and the last place of six", marks(EVERY, slice(0, None, 5)), (True, False)),
         ("1 in the last sequence", marks(-1, EVERY), (False, True)),
         ("1 in the second sequence", marks(1, EVERY), (False, True)),
         ("1 at the last place of the last sequence", marks(-1, -1), (True, True)),
@@ -109,6 +120,8 @@ def channel_trials() -> list[tuple[str, Add, tuple[bool, bool]]]:
         ("1 in the last channel at place 1", marks(EVERY, 1, -1), (True, False)),
         ("1 in the last channel of sequence 1", marks(1, EVERY, -1), (False, True)),
         ("the position to one channel, and minus the position to another", opposite_channels(1), (True, False)),
+        ("one vector at odd places, and minus it at even ones", turned_round(1), (True, False)),
+        ("one vector in odd sequences, and minus it in even ones", turned_round(0), (False, True)),
         ("the sequence's number to one channel, and minus it to another", opposite_channels(0), (False, True)),
     ]
 
@@ -119,6 +132,7 @@ def small_trials() -> list[tuple[str, Add, tuple[bool, bool]]]:
         ("-0.001 at place 1", marks(EVERY, 1, by=-0.001), (True, False)),
         ("0.001 in sequence 1", marks(1, EVERY, by=0.001), (False, True)),
         ("-0.001 in sequence 1", marks(1, EVERY, by=-0.001), (False, True)),
+        ("0.001 in one channel of the last token of all", marks(-1, -1, -1, by=0.001), (True, True)),
         ("100 everywhere", marks(EVERY, EVERY, by=100.0), (False, False)),
     ]
 
@@ -132,7 +146,7 @@ probe = Exercise(
     name="depends_on",
     lesson=LESSON,
     points=4,
-    minutes=10,
+    minutes=14,
     parameters=("add", "x"),
     reference=reference_depends_on,
     cases=cases,
@@ -151,9 +165,20 @@ probe = Exercise(
 
 def expect_verdict(answer: Callable, trial: tuple[str, Add, tuple[bool, bool]], x: Tensor) -> None:
     what, add, want = trial
-    got = tuple(answer(add, x))
+    got = tuple(answer(only_on(x.shape, add), x))
     if got != want:
         raise Mismatch(f"a function that adds {what}, x of shape {tuple(x.shape)}: expected {want}, got {got}")
+
+
+def only_on(shape: torch.Size, add: Add) -> Add:
+    """`add`, which says so where it is called on anything of another shape."""
+
+    def guarded(tokens: Tensor) -> Tensor:
+        if tokens.shape != shape:
+            raise ValueError(f"call add only on tokens of x's shape, {tuple(shape)}, not on {tuple(tokens.shape)}")
+        return add(tokens)
+
+    return guarded
 
 
 def all_of(trials: Callable[[], list]) -> Callable[[Callable], None]:
@@ -246,6 +271,36 @@ def _(add: Add, x: Tensor) -> tuple[bool, bool]:
 
 
 @probe.misconception(
+    "one sequence for positions",
+    "You look for positions in the first sequence alone, added[0]. Another one may have them: compare the places of "
+    "each.",
+)
+def _(add: Add, x: Tensor) -> tuple[bool, bool]:
+    added = add(x) - x
+    return differs(added[0] - added[0, :1]), differs(added - added[:1])
+
+
+@probe.misconception(
+    "one place for sequences",
+    "You compare the sequences at the first place alone, added[:, 0]. They may differ at another: compare them at "
+    "each.",
+)
+def _(add: Add, x: Tensor) -> tuple[bool, bool]:
+    added = add(x) - x
+    return differs(added - added[:, :1]), differs(added[:, 0] - added[:1, 0])
+
+
+@probe.misconception(
+    "compared with the reverse",
+    "You compare what was added with itself in reverse order. What is the same from both ends, such as one sequence "
+    "in the middle, is not seen: compare every place with the first one, and every sequence too.",
+)
+def _(add: Add, x: Tensor) -> tuple[bool, bool]:
+    added = add(x) - x
+    return differs(added - added.flip(1)), differs(added - added.flip(0))
+
+
+@probe.misconception(
     "only the first channel",
     "You look at the first channel alone. A position may be written into any other: compare all channels.",
 )
@@ -262,6 +317,16 @@ def _(add: Add, x: Tensor) -> tuple[bool, bool]:
 def _(add: Add, x: Tensor) -> tuple[bool, bool]:
     added = (add(x) - x).sum(dim=-1, keepdim=True)
     return differs(added - added[:, :1]), differs(added - added[:1])
+
+
+@probe.misconception(
+    "lengths compared",
+    "You compare how long the added vectors are, by a norm over the channels. Two vectors of the same length may point "
+    "in different directions: compare channel by channel.",
+)
+def _(add: Add, x: Tensor) -> tuple[bool, bool]:
+    length = (add(x) - x).norm(dim=-1)
+    return differs(length - length[:, :1]), differs(length - length[:1])
 
 
 @probe.misconception(
@@ -293,6 +358,25 @@ def _(add: Add, x: Tensor) -> tuple[bool, bool]:
 def _(add: Add, x: Tensor) -> tuple[bool, bool]:
     added = add(x) - x
     return differs(added - added[:, :1], 0.0), differs(added - added[:1], 0.0)
+
+
+@probe.misconception(
+    "tolerance too small",
+    "Your tolerance is too small: (x + row) - x is off by rounding, and torch.allclose forgives hardly more than "
+    "0.00000001 where a number is near 0. Give it atol=0.0003.",
+)
+def _(add: Add, x: Tensor) -> tuple[bool, bool]:
+    added = add(x) - x
+    return not torch.allclose(added, added[:, :1]), not torch.allclose(added, added[:1])
+
+
+@probe.misconception(
+    "mean in place of the largest",
+    "You take the mean of the differences. A single small one drowns in it: look at the largest.",
+)
+def _(add: Add, x: Tensor) -> tuple[bool, bool]:
+    added = add(x) - x
+    return bool((added - added[:, :1]).abs().mean() > 1e-4), bool((added - added[:1]).abs().mean() > 1e-4)
 
 
 @probe.misconception(
@@ -333,6 +417,16 @@ def _(add: Add, x: Tensor) -> tuple[bool, bool]:
 )
 def _(add: Add, x: Tensor) -> tuple[bool, bool]:
     return (any(reference_depends_on(add, x)),) * 2
+
+
+@probe.misconception(
+    "either, or",
+    "You say that it depends on the position only where it does not depend on the sequence. It may depend on both: "
+    "answer each question by itself.",
+)
+def _(add: Add, x: Tensor) -> tuple[bool, bool]:
+    position, row = reference_depends_on(add, x)
+    return position and not row, row
 
 
 @probe.misconception(
