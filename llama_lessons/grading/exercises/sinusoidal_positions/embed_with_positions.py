@@ -1,4 +1,4 @@
-"""Exercise 6: the input of the original Transformer, embeddings scaled and positions added."""
+"""Exercise 8: the input of the original Transformer, embeddings scaled and positions added."""
 
 import math
 from collections.abc import Callable
@@ -23,12 +23,12 @@ def _positions(tokens: Tensor, start_pos: int) -> Tensor:
 
 
 def _rows(positions: Tensor, embedding: Tensor) -> Tensor:
-    """Encodings of positions in float64, on the embedding's device."""
-    return exact_rows(positions, embedding.shape[1]).to(embedding.device)
+    """Encodings of positions in float32, as the course's function gives them, on the embedding's device."""
+    return exact_rows(positions, embedding.shape[1]).float().to(embedding.device)
 
 
 def _sum(tokens: Tensor, embedding: Tensor, rows: Tensor, scale: float) -> Tensor:
-    return (scale * embedding[tokens].double() + rows).to(embedding.dtype)
+    return (scale * embedding[tokens] + rows).to(embedding.dtype)
 
 
 def _root(embedding: Tensor) -> float:
@@ -53,6 +53,8 @@ def _cases() -> list[tuple]:
             (2, 5, 11, 8, 0, torch.float32),
             (4, 4, 9, 16, 2, torch.float32),
             (3, 2, 20, 6, 7, torch.float64),
+            (2, 5, 11, 8, 4, torch.float32),
+            (3, 4, 13, 6, 1, torch.float32),
             (2, 3, 12, 8, 100_000, torch.float32),
             (2, 4, 12, 16, 257, torch.bfloat16),
         ]
@@ -208,6 +210,15 @@ def _(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
 
 
 @embed_with_positions.misconception(
+    "root of half of dim",
+    "You multiply by the root of dim / 2, which is the length of an encoding. It is the root of dim.",
+)
+def _(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
+    rows = _rows(_positions(tokens, start_pos), embedding)
+    return _sum(tokens, embedding, rows, math.sqrt(embedding.shape[1] / 2))
+
+
+@embed_with_positions.misconception(
     "root of the vocabulary's size",
     "You take the root of embedding.shape[0], the size of the vocabulary. dim is the length of a row: shape[1].",
 )
@@ -232,6 +243,25 @@ def _(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
 def _(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
     rows = _rows(torch.arange(start_pos, start_pos + tokens.shape[0]), embedding)[:, None]
     return _sum(tokens, embedding, rows, _root(embedding))
+
+
+@embed_with_positions.misconception(
+    "positions run on over the batch",
+    "Positions run on from one row of the batch to the next. Each row is a text of its own: its first token stands at "
+    "start_pos.",
+)
+def _(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
+    running = torch.arange(start_pos, start_pos + tokens.numel())
+    return _sum(tokens, embedding, _rows(running, embedding).unflatten(0, tokens.shape), _root(embedding))
+
+
+@embed_with_positions.misconception(
+    "the end of the range",
+    "Your positions are arange(start_pos, seq_len). The second number is where the range ends, not how long it is: "
+    "start_pos + seq_len.",
+)
+def _(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
+    return _sum(tokens, embedding, _rows(torch.arange(start_pos, tokens.shape[1]), embedding), _root(embedding))
 
 
 @embed_with_positions.misconception(
@@ -279,11 +309,39 @@ def _(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
 
 @embed_with_positions.misconception(
     "no gradients",
-    "The numbers are right, but no gradient reaches the embedding: .detach(), .data or torch.no_grad cuts it off, and "
-    "it could not be trained.",
+    "The numbers are right, but no gradient reaches the embedding: .detach(), .data, torch.no_grad or a new "
+    "torch.tensor cuts it off, and it could not be trained.",
 )
 def _(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
     return _reference(tokens, embedding.detach(), start_pos)
+
+
+@embed_with_positions.misconception(
+    "gradients of a copy",
+    "The numbers are right, but their gradients reach a new parameter, not the embedding: nn.Parameter(embedding) cuts "
+    "them off. Index the embedding itself.",
+)
+def _(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
+    return _reference(tokens, torch.nn.Parameter(embedding.detach()), start_pos)
+
+
+@embed_with_positions.misconception(
+    "the embedding itself multiplied",
+    "You multiply the embedding itself, in place, and the next call would multiply it again. Multiply the rows that "
+    "you took from it: embedding[tokens] * math.sqrt(dim).",
+)
+def _(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
+    embedding *= _root(embedding)
+    return _sum(tokens, embedding, _rows(_positions(tokens, start_pos), embedding), 1)
+
+
+@embed_with_positions.misconception(
+    "half precision becomes float32",
+    "An embedding in half precision gives a float32 sum, since the encodings are float32: go back to embedding.dtype "
+    "at the end.",
+)
+def _(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
+    return embedding[tokens] * _root(embedding) + _rows(_positions(tokens, start_pos), embedding)
 
 
 @embed_with_positions.misconception(

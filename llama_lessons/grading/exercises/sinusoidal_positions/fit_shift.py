@@ -1,4 +1,4 @@
-"""Exercise 5: the best matrix that moves the rows of any table on by k."""
+"""Exercise 6: the best matrix that moves the rows of any table on by k."""
 
 from collections.abc import Callable
 
@@ -53,6 +53,7 @@ def _cases() -> list[tuple]:
         (_orbit(50, 3)[1], 2),
         (_noisy(40, 3), 1),
         (_noisy(40, 5, seed=3), 3),
+        (_noisy(30, 4, seed=5), 2),
         (_sinusoids(60, 4, torch.float32), 5),
         (_noisy(6, 2), 6),
         (_noisy(6, 2), 0),
@@ -247,6 +248,35 @@ def _(rows: Tensor, k: int) -> Tensor:
 
 
 @fit_shift.misconception(
+    "centred rows",
+    "You subtract the mean of all rows first, as for a line that need not go through 0. A matrix alone is asked for: "
+    "fit the rows as they are.",
+)
+def _(rows: Tensor, k: int) -> Tensor:
+    return _reference(rows - rows.mean(0), k)
+
+
+@fit_shift.misconception(
+    "single steps",
+    "You fit one step, and take it k times. Where no matrix fits exactly, that is not the best one for k: fit rows[k:] "
+    "to rows[:-k].",
+)
+def _(rows: Tensor, k: int) -> Tensor:
+    _refuse(rows, k)
+    return torch.linalg.matrix_power(_solve(rows[:-1], rows[1:]), k)
+
+
+@fit_shift.misconception(
+    "a number for each row",
+    "Your matrix has a row and a column for each row of the table: both tables went into lstsq transposed. Let them "
+    "stand, and transpose the solution.",
+)
+def _(rows: Tensor, k: int) -> Tensor:
+    _refuse(rows, k)
+    return torch.linalg.lstsq(rows[:-k].T, rows[k:].T, driver="gelsd").solution
+
+
+@fit_shift.misconception(
     "a rotation by force",
     "You return the nearest *rotation*. For sinusoids it is the same, but for other rows the best matrix need not be "
     "one.",
@@ -258,11 +288,28 @@ def _(rows: Tensor, k: int) -> Tensor:
 
 
 @fit_shift.misconception(
-    "another dtype",
-    "The numbers are right, but not in the dtype of the rows. Go back to it at the end: .to(rows.dtype).",
+    "float64 returned",
+    "The numbers are right, but in float64 whatever the rows are in. Go back to their dtype at the end: "
+    ".to(rows.dtype).",
 )
 def _(rows: Tensor, k: int) -> Tensor:
-    return _reference(rows.double(), k) if rows.dtype == torch.float32 else _reference(rows, k).float()
+    return _reference(rows.double(), k)
+
+
+@fit_shift.misconception(
+    "float32 returned",
+    "Your matrix is in float32 whatever the rows are in. Leave them in their own dtype.",
+)
+def _(rows: Tensor, k: int) -> Tensor:
+    return _reference(rows.float(), k)
+
+
+@fit_shift.misconception(
+    "rounded on the way",
+    "The dtype is right, but the rows went through float32, and seven digits are left. Fit them in their own dtype.",
+)
+def _(rows: Tensor, k: int) -> Tensor:
+    return _reference(rows.float(), k).to(rows.dtype)
 
 
 @fit_shift.misconception(

@@ -13,6 +13,11 @@ from .common import LESSON, even
 __all__ = ["pair_wavelengths"]
 
 TURN = 2 * math.pi
+CONVERTED = (
+    "The numbers are right to about seven digits only: they were computed in float32, as torch.arange of integers "
+    "divided by a number is, and converted afterwards, which brings no digit back. Say dtype=torch.float64 in "
+    "torch.arange."
+)
 
 
 def _reference(dim: int, base: float = 10_000.0) -> Tensor:
@@ -196,6 +201,38 @@ def _(dim: int, base: float = 10_000.0) -> Tensor:
     return _reference(dim, base).round()
 
 
+@pair_wavelengths.misconception(
+    "rounded up",
+    "You round up to whole positions. A wavelength need not be whole: the first is 6.28 positions.",
+)
+def _(dim: int, base: float = 10_000.0) -> Tensor:
+    return _reference(dim, base).ceil()
+
+
+@pair_wavelengths.misconception(
+    "rounded down",
+    "You round down to whole positions. A wavelength need not be whole: the first is 6.28 positions.",
+)
+def _(dim: int, base: float = 10_000.0) -> Tensor:
+    return _reference(dim, base).floor()
+
+
+@pair_wavelengths.misconception(
+    "a rough pi",
+    "You write pi with a few digits only, and the wavelengths have no more. math.pi has all that float64 can hold.",
+)
+def _(dim: int, base: float = 10_000.0) -> Tensor:
+    return 2 * 3.14159 * base ** (even(dim) / dim)
+
+
+@pair_wavelengths.misconception(
+    "slowest pair first",
+    "Your wavelengths are right, but in reverse: pair 0, the fastest, comes first.",
+)
+def _(dim: int, base: float = 10_000.0) -> Tensor:
+    return _reference(dim, base).flip(0)
+
+
 @pair_wavelengths.misconception("base written in", "You use 10,000 whatever base is. Take the argument.")
 def _(dim: int, base: float = 10_000.0) -> Tensor:
     return _reference(dim)
@@ -203,19 +240,26 @@ def _(dim: int, base: float = 10_000.0) -> Tensor:
 
 @pair_wavelengths.misconception(
     "float32",
-    "The numbers are right, but in float32. Say dtype=torch.float64 where you make the exponents.",
+    "The numbers are right, but in float32. torch.arange of integers, divided by a number, is float32: say "
+    "dtype=torch.float64 in torch.arange.",
 )
 def _(dim: int, base: float = 10_000.0) -> Tensor:
     return TURN * base ** (even(dim).float() / dim)
 
 
-@pair_wavelengths.misconception(
-    "float32, converted at the end",
-    "The numbers are right to about seven digits only: they were computed in float32 and converted afterwards, which "
-    "brings no digit back. Say dtype=torch.float64 where you make the exponents.",
-)
+@pair_wavelengths.misconception("float32, converted at the end", CONVERTED)
 def _(dim: int, base: float = 10_000.0) -> Tensor:
     return (TURN * base ** (even(dim).float() / dim)).double()
+
+
+@pair_wavelengths.misconception("2 pi over float32, converted at the end", CONVERTED)
+def _(dim: int, base: float = 10_000.0) -> Tensor:
+    return (TURN / base ** -(even(dim).float() / dim)).double()
+
+
+@pair_wavelengths.misconception("frequencies in float32, converted", CONVERTED)
+def _(dim: int, base: float = 10_000.0) -> Tensor:
+    return TURN / (base ** -(even(dim).float() / dim)).double()
 
 
 @pair_wavelengths.misconception(

@@ -16,7 +16,13 @@ __all__ = ["predict_dot_products"]
 DIM = 128
 ROW, MOVED = DIM / 2, round(sum(math.cos(7 * 10_000.0 ** (-2 * i / DIM)) for i in range(DIM // 2)), 1)
 RIGHT = (ROW, ROW, MOVED, MOVED)
-ASKED = ("row 5 with itself", "row 1,000,000 with itself", "rows 1010 and 1017", "rows 17 and 10")
+ASKED = ("row 5 with itself", "row 1,000,000 with itself", "rows 1010 and 1017", "rows 10 and 3")
+NUDGES = (
+    "What do the squares of a sine and its cosine add up to, and how many pairs are there?",
+    "Is a sine smaller far out?",
+    "How far apart are the two, and does anything else count?",
+    "How far apart are the two, and does the cosine mind which comes first?",
+)
 
 
 def _numbers(function: Callable[[], Any]) -> Callable[[], Any]:
@@ -58,7 +64,7 @@ def _ask(number: int) -> None:
     def _(answer: Callable) -> None:
         predicted = answer()[number]
         if not abs(predicted - RIGHT[number]) < 0.15:
-            raise Mismatch(f"{ASKED[number]}: {predicted:g} is not what comes out. Now run it, and find out why")
+            raise Mismatch(f"{ASKED[number]}: {predicted:g} is not what comes out. {NUDGES[number]}")
 
 
 for _number in range(len(RIGHT)):
@@ -79,6 +85,22 @@ def _() -> tuple:
 )
 def _() -> tuple:
     return 8, 8, MOVED, MOVED
+
+
+@predict_dot_products.misconception(
+    "the lesson's table",
+    "These are the numbers of the lesson's table, which has 64 channels. This one has 128: count its pairs.",
+)
+def _() -> tuple:
+    return ROW / 2, ROW / 2, 23.3, 23.3
+
+
+@predict_dot_products.misconception(
+    "half of the pairs",
+    "32 is the dot product for 64 channels, as in the lesson. This table has 128, and so 64 pairs.",
+)
+def _() -> tuple:
+    return ROW / 2, ROW / 2, MOVED, MOVED
 
 
 @predict_dot_products.misconception(
@@ -118,8 +140,8 @@ def _() -> tuple:
 
 @predict_dot_products.misconception(
     "the sign of the direction",
-    "You expect the other sign when the two rows change places. A dot product does not care for the order, and "
-    "neither does the cosine of m - n: it does not tell before from after.",
+    "You expect the other sign on the other side. Row 3 is 7 before row 10, as row 17 is 7 after it, and the cosine of "
+    "-7 f is that of 7 f: the dot product does not tell before from after.",
 )
 def _() -> tuple:
     return ROW, ROW, MOVED, -MOVED
@@ -127,7 +149,8 @@ def _() -> tuple:
 
 @predict_dot_products.misconception(
     "nothing in the other direction",
-    "You expect nothing for the other direction. A dot product does not care for the order of its two vectors.",
+    "You expect nothing on the other side. Row 3 is as far from row 10 as row 17 is, and the cosine does not mind the "
+    "sign of the distance.",
 )
 def _() -> tuple:
     return ROW, ROW, MOVED, 0

@@ -37,8 +37,8 @@ what_long_texts_bring = question(
         "a": "Every position has its encoding, but the model never met the later ones: in section 12 its skill is gone "
         "beyond the trained length.",
         "b": "Nothing is raised: that is the learned table. A computed encoding has no last row.",
-        "c": "The fastest channel has the same root mean square at 0 and at 1,000,000. It is the slow pairs that come "
-        "to places which training never showed.",
+        "c": "The fastest channel has the same root mean square at 0 and at 1,000,000. What is new is never-met "
+        "encodings, not weak ones.",
     },
     hint="Section 12: what happens beyond position 31? Then section 10: what is the same far out, and what is new?",
 )

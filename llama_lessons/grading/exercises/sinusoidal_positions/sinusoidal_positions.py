@@ -12,6 +12,12 @@ from .common import LESSON, even, exact_rows, interleave
 
 __all__ = ["sinusoidal_positions"]
 
+IN_FLOAT32 = (
+    "The formula is right, but the frequencies or the angles are computed in float32, which has seven digits: at "
+    "position 20,000 four or five of them stand before the decimal point. torch.arange of integers, divided by a "
+    "number, is float32 too, and .double() afterwards brings no digit back: say dtype=torch.float64 in torch.arange."
+)
+
 
 def _positions(max_seq_len: int) -> Tensor:
     return torch.arange(max_seq_len, dtype=torch.float64)[:, None]
@@ -43,7 +49,7 @@ sinusoidal_positions = Exercise(
     name="sinusoidal_positions",
     lesson=LESSON,
     points=4,
-    minutes=12,
+    minutes=10,
     parameters=("max_seq_len", "dim", "base"),
     reference=_reference,
     cases=_cases,
@@ -134,6 +140,16 @@ def _(max_seq_len: int, dim: int, base: float = 10_000.0) -> Tensor:
 )
 def _(max_seq_len: int, dim: int, base: float = 10_000.0) -> Tensor:
     angles = (_positions(max_seq_len) * base ** -(even(dim) / dim)).repeat_interleave(2, dim=-1)
+    return (angles.sin() + angles.cos()).float()
+
+
+@sinusoidal_positions.misconception(
+    "sine plus cosine, half of the channels",
+    "You add each sine to its cosine, so that only dim / 2 channels are left. That is one wave, a little shifted: it "
+    "passes each height twice in a turn. They take two channels: 2i has the sine, 2i + 1 the cosine.",
+)
+def _(max_seq_len: int, dim: int, base: float = 10_000.0) -> Tensor:
+    angles = _positions(max_seq_len) * base ** -(even(dim) / dim)
     return (angles.sin() + angles.cos()).float()
 
 
@@ -240,6 +256,22 @@ def _(max_seq_len: int, dim: int, base: float = 10_000.0) -> Tensor:
 
 
 @sinusoidal_positions.misconception(
+    "pairs counted from 1",
+    "Your first pair has the frequency of the second. Pairs count from 0: the first frequency is 1.",
+)
+def _(max_seq_len: int, dim: int, base: float = 10_000.0) -> Tensor:
+    return _table(_positions(max_seq_len), base ** -((even(dim) + 2) / dim))
+
+
+@sinusoidal_positions.misconception(
+    "angles in degrees",
+    "You take the angles as degrees. Frequencies are in radians a position, and so is what torch.sin takes.",
+)
+def _(max_seq_len: int, dim: int, base: float = 10_000.0) -> Tensor:
+    return _table(_positions(max_seq_len) * math.pi / 180, base ** -(even(dim) / dim))
+
+
+@sinusoidal_positions.misconception(
     "2 pi in the angle",
     "Your angles are 2 pi times too large: a frequency here is in radians a position, not in turns. The angle is "
     "position times frequency, as it is.",
@@ -282,14 +314,24 @@ def _(max_seq_len: int, dim: int, base: float = 10_000.0) -> Tensor:
     return exact_rows(torch.arange(max_seq_len), len(even(dim)) * 2, base)
 
 
-@sinusoidal_positions.misconception(
-    "angles in float32",
-    "The formula is right, but the angles are taken in float32, which has seven digits: at position 20,000 four or "
-    "five of them stand before the decimal point. Say dtype=torch.float64 where you make the exponents and positions, "
-    "and go to float32 at the end.",
-)
+@sinusoidal_positions.misconception("angles in float32", IN_FLOAT32)
 def _(max_seq_len: int, dim: int, base: float = 10_000.0) -> Tensor:
     return _table(_positions(max_seq_len).float(), base ** -(even(dim).float() / dim))
+
+
+@sinusoidal_positions.misconception("frequencies in float32", IN_FLOAT32)
+def _(max_seq_len: int, dim: int, base: float = 10_000.0) -> Tensor:
+    return _table(_positions(max_seq_len), base ** -(even(dim).float() / dim))
+
+
+@sinusoidal_positions.misconception("angles in float32, by exp and log", IN_FLOAT32)
+def _(max_seq_len: int, dim: int, base: float = 10_000.0) -> Tensor:
+    return _table(_positions(max_seq_len).float(), torch.exp(even(dim).float() * (-math.log(base) / dim)))
+
+
+@sinusoidal_positions.misconception("frequencies in float32, by exp and log", IN_FLOAT32)
+def _(max_seq_len: int, dim: int, base: float = 10_000.0) -> Tensor:
+    return _table(_positions(max_seq_len), torch.exp(even(dim).float() * (-math.log(base) / dim)))
 
 
 @sinusoidal_positions.misconception(

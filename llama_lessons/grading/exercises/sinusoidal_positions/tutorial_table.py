@@ -1,4 +1,4 @@
-"""Exercise 7, a bug hunt: the loop that many tutorials print, with its two exponents."""
+"""Exercise 10, a bug hunt: the loop that many tutorials print, with its two exponents."""
 
 import math
 from collections.abc import Callable
@@ -37,7 +37,7 @@ tutorial_table = Exercise(
     name="tutorial_table",
     lesson=LESSON,
     points=4,
-    minutes=10,
+    minutes=8,
     parameters=("max_seq_len", "dim"),
     reference=_reference,
     cases=_cases,
@@ -155,6 +155,27 @@ def _(max_seq_len: int, dim: int) -> Tensor:
 )
 def _(max_seq_len: int, dim: int) -> Tensor:
     return _loop(max_seq_len, dim, lambda c: c / 2 / dim, lambda c: c / 2 / dim)
+
+
+@tutorial_table.misconception(
+    "neighbours overwritten",
+    "You count pairs now, but write pair i into channels i and i + 1, where the next pair overwrites the cosine. Pair "
+    "i has channels 2i and 2i + 1.",
+)
+def _(max_seq_len: int, dim: int) -> Tensor:
+    right, table = _reference(max_seq_len, dim), torch.zeros(max_seq_len, dim)
+    for i in range(dim // 2):
+        table[:, i : i + 2] = right[:, 2 * i : 2 * i + 2]
+    return table
+
+
+@tutorial_table.misconception(
+    "faster and faster",
+    "Sine and cosine share a frequency now, but later pairs are faster: the position is *divided* by 10,000 ** "
+    "(channel / dim).",
+)
+def _(max_seq_len: int, dim: int) -> Tensor:
+    return _loop(max_seq_len, dim, lambda c: -c / dim, lambda c: -c / dim)
 
 
 @tutorial_table.misconception(
