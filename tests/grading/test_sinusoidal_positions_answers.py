@@ -469,6 +469,44 @@ def mended_for_twenty_positions(max_seq_len, dim):
     return positions.sinusoidal_positions(min(max_seq_len, 20), dim)
 
 
+def named(exercise, answer):
+    misconception = grade(REGISTRY[exercise], answer).misconception
+    return misconception and misconception.name
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("scale", "name"),
+    [
+        (lambda tokens, embedding: 1, "embeddings as they are"),
+        (lambda tokens, embedding: math.sqrt(embedding.shape[0]), "root of the vocabulary's size"),
+        (lambda tokens, embedding: math.sqrt(embedding.shape[1] / 2), "root of half of dim"),
+    ],
+)
+def test_a_wrong_factor_is_named_however_fine_the_encodings_are(dtype, scale, name):
+    def embedded(tokens, embedding, start_pos=0):
+        rows = encodings(start_pos, tokens.shape[1], embedding.shape[1], embedding.device, dtype)
+        return (embedding[tokens] * scale(tokens, embedding) + rows).to(embedding.dtype)
+
+    assert named("embed_with_positions", embedded) == name
+
+
+def test_frequencies_of_integers_are_named():
+    def frequencies(dim, base):
+        refuse_odd(dim)
+        return base ** (-2 * torch.arange(dim // 2) / dim)
+
+    def table(max_seq_len, dim, base=10_000.0):
+        angles = torch.arange(max_seq_len).double()[:, None] * frequencies(dim, base)
+        return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1).float()
+
+    def turns(dim, base=10_000.0):
+        return (2 * math.pi / frequencies(dim, base)).double()
+
+    assert named("sinusoidal_positions", table) == "frequencies in float32"
+    assert named("pair_wavelengths", turns) == "2 pi over float32, converted at the end"
+
+
 @pytest.mark.parametrize(("exercise", "answer"), ANSWERS.right_ones)
 def test_an_unusual_right_answer_passes(exercise, answer):
     assert_passes(exercise, answer)
