@@ -752,6 +752,23 @@ def fused(q, k, v, **options):
     return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), **options).to(q.dtype)
 
 
+def grouped(attend, q, k, v):
+    refuse_groups(q, k)
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    group_size = q.shape[1] // k.shape[1]
+    return attend(q, *(x.repeat_interleave(group_size, dim=1) for x in (k, v))).transpose(1, 2).flatten(2)
+
+
+class JoinedByCat(Wrong):
+    def append(self, k, v):
+        if self.length + k.shape[2] > self.keys.shape[2]:
+            raise ValueError("full")
+        self.keys = torch.cat([self.keys[:, :, : self.length], k], dim=2)
+        self.values = torch.cat([self.values[:, :, : self.length], v], dim=2)
+        self.length += k.shape[2]
+        return self.keys, self.values
+
+
 def lower(q, k):
     return torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril(k.shape[2] - q.shape[2])
 
@@ -795,6 +812,17 @@ def lower(q, k):
             "masked after the softmax, and divided again",
         ),
         ("grouped_query_attention", hidden_by_minus_a_hundred, "hidden scores are not low enough"),
+        (
+            "causal_attention",
+            lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True),
+            "is_causal=True, and more queries than keys accepted",
+        ),
+        (
+            "grouped_query_attention",
+            lambda q, k, v: grouped(F.scaled_dot_product_attention, q, k, v),
+            "no mask",
+        ),
+        ("KVCache", JoinedByCat, "memory replaced"),
         ("KVCache", KeepsNothing, None),
         ("kv_cache_bytes", queries_as_a_third_of_it, None),
     ],

@@ -1,4 +1,4 @@
-"""What KVCache is graded with: the function that fills a cache piece by piece, and a cache to be got wrong."""
+"""What KVCache is graded with: the function that fills a cache piece by piece, and caches to be got wrong."""
 
 from collections.abc import Callable
 from typing import Any
@@ -48,6 +48,12 @@ def fills(cache_class: Any) -> Callable[..., Kept]:
     return fill
 
 
+def in_words(refused: str) -> str:
+    """What was refused, for a message: "1 after 4: ValueError" is "ValueError on appending 1 after 4"."""
+    pieces = [piece.split(": ") for piece in refused.split(", ") if piece]
+    return " and ".join(f"{error} on appending {where}" for where, error in pieces) or "no error"
+
+
 def is_pair(kept: Any) -> bool:
     return isinstance(kept, (tuple, list)) and len(kept) == 2 and all(isinstance(x, Tensor) for x in kept)
 
@@ -91,6 +97,13 @@ class Base:
         self.write(k, v)
         self.length = self.end(k)
         return self.kept()
+
+
+class Joined(Base):
+    """Joins the new tokens behind the whole memory, which grows."""
+
+    def write(self, k: Tensor, v: Tensor) -> None:
+        self.keys, self.values = torch.cat((self.keys, k), dim=2), torch.cat((self.values, v), dim=2)
 
 
 def pair(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:

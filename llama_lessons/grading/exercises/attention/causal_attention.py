@@ -14,6 +14,7 @@ from .common import (
     at_least_float32,
     attend,
     by_formula,
+    counted,
     draw,
     expect_gradients,
     low_past_high_future,
@@ -55,7 +56,7 @@ causal_attention = Exercise(
     name="causal_attention",
     lesson=LESSON,
     points=5,
-    minutes=12,
+    minutes=16,
     parameters=("q", "k", "v"),
     reference=reference,
     cases=cases,
@@ -110,7 +111,7 @@ def _(answer: Callable) -> None:
 def _(answer: Callable) -> None:
     q, k, v = (draw(2, 2, 7, 8, seed=i) for i in range(3))
     for new in (1, 2, 5):
-        where = f"{new} queries and 7 keys"
+        where = f"{counted(new, 'query')} and 7 keys"
         expect_close(answer(q[:, :, -new:], k, v), by_formula(q, k, v)[:, :, -new:], where=where)
     q, k, v = draw(1, 1, 2, 4), draw(1, 1, 2100, 4, seed=1), draw(1, 1, 2100, 4, seed=2)
     expect_close(answer(q, k, v), by_formula(q, k, v), where="2 queries and 2,100 keys")
@@ -163,7 +164,7 @@ def _(answer: Callable) -> None:
 @causal_attention.property("more queries than keys are refused with a ValueError")
 def _(answer: Callable) -> None:
     for queries, keys in ((4, 3), (2, 1)):
-        where = f"{queries} queries and {keys} keys"
+        where = f"{counted(queries, 'query')} and {counted(keys, 'key')}"
         expect_value_error(answer, draw(1, 2, queries, 8), draw(1, 2, keys, 8), draw(1, 2, keys, 8), where=where)
     if answer(draw(1, 2, 3, 8), draw(1, 2, 3, 8), draw(1, 2, 3, 8)).shape[2] != 3:
         raise Mismatch("3 queries and 3 keys: expected 3 results")
@@ -212,6 +213,27 @@ def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     refuse_too_many_queries(q, k)
     scores = at_least_float32(q) @ at_least_float32(k).transpose(-2, -1) / q.shape[-1] ** 0.5
     return scores.masked_fill(~places_up_to(q, k), float("-inf")).softmax(dim=-1).to(q.dtype) @ v
+
+
+@causal_attention.misconception(
+    "is_causal=True and nothing else",
+    "scaled_dot_product_attention does two things otherwise than asked. is_causal=True lets the queries begin at place "
+    "0, but with cached keys they are the last places: give it a mask of your own as attn_mask, True where a key may "
+    "be read. And half precision is not taken to float32: convert q, k and v with .float() first, and the result back.",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    refuse_too_many_queries(q, k)
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
+@causal_attention.misconception(
+    "is_causal=True, and more queries than keys accepted",
+    "scaled_dot_product_attention does three things otherwise than asked. is_causal=True lets the queries begin at "
+    "place 0, but with cached keys they are the last places: give it a mask of your own as attn_mask, True where a key "
+    "may be read. Half precision has to be taken to float32 first. And more queries than keys are to be refused.",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
 
 
 @causal_attention.misconception(

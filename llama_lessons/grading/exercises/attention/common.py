@@ -23,6 +23,11 @@ def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tens
     return random_tensor(*shape, seed=seed, dtype=dtype, device=choose_device())
 
 
+def counted(n: int, what: str) -> str:
+    """A number with its noun: 1 key, 2 keys, 3 queries."""
+    return f"{n} {what}" if n == 1 else f"{n} queries" if what == "query" else f"{n} {what}s"
+
+
 def at_least_float32(x: Tensor) -> Tensor:
     """In float32, or in float64 if it is that."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

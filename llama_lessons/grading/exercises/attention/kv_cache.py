@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ...exercise import Exercise
 from ...expect import Mismatch, expect_close, expect_like
-from .cache_filling import Base, fills, pair
+from .cache_filling import Base, Joined, fills, in_words, pair
 from .common import LESSON
 
 
@@ -49,8 +49,7 @@ def expect_kept(answer: Callable, k: Tensor, v: Tensor, room: int, sizes: tuple[
     pieces = f"pieces of {', '.join(map(str, sizes))} in a cache for {room}"
     keys, values, _, _, seen = answer(k, v, room, sizes)
     if seen != refused:
-        wanted, came = (f"a refusal of {what}" if what else "no refusal" for what in (refused, seen))
-        raise Mismatch(f"{pieces}: expected {wanted}, got {came}")
+        raise Mismatch(f"{pieces}: expected {in_words(refused)}, got {in_words(seen)}")
     there = sum(sizes) - sum(int(piece.split()[0]) for piece in refused.split(", ") if piece)
     for name, got, want in (("keys", keys, k), ("values", values, v)):
         where = f"{name} after {pieces}"
@@ -337,15 +336,48 @@ class _(Base):
 
 @kv_cache.misconception(
     "memory replaced",
-    "You put other tensors in place of self.keys and self.values, so the memory for max_seq_len tokens is gone, and "
-    "the next tokens find no room. Write into it: self.keys[:, :, start:end] = k.",
+    "You put other tensors in place of self.keys and self.values: torch.cat makes a new one. The memory for "
+    "max_seq_len tokens is gone, and the next tokens find no room. Write into it: self.keys[:, :, start:end] = k.",
 )
 class _(Base):
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         self.refuse(k)
         # Never more than once: afterwards there is no room.
-        self.keys, self.values, self.length = k, v, self.end(k)
+        self.keys, self.values, self.length = k.clone(), v.clone(), self.end(k)
         return self.keys, self.values
+
+
+@kv_cache.misconception(
+    "joined behind the empty places",
+    "torch.cat puts the new tokens behind the whole memory, empty places and all, and makes a longer one. Write into "
+    "the memory that is there: self.keys[:, :, start:end] = k.",
+)
+class _(Joined):
+    def kept(self) -> tuple[Tensor, Tensor]:
+        return self.keys, self.values
+
+
+@kv_cache.misconception(
+    "joined behind the empty places, and cut",
+    "torch.cat puts the new tokens behind the whole memory, so what you return from its beginning are empty places. "
+    "Write into the memory that is there: self.keys[:, :, start:end] = k.",
+)
+class _(Joined):
+    pass
+
+
+@kv_cache.misconception(
+    "a prompt counted as one token",
+    "What you write and return is right, but then you add 1 to the length. Token by token that is right, but a prompt "
+    "is appended at once, and the next tokens are written over it: add k.shape[2].",
+)
+class _(Base):
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        self.refuse(k)
+        self.write(k, v)
+        end = self.end(k)
+        self.length += 1
+        return self.keys[:, :, :end], self.values[:, :, :end]
 
 
 @kv_cache.alternative

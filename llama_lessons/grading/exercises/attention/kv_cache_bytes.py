@@ -9,7 +9,7 @@ from llama_lessons.llama import LlamaConfig
 
 from ...exercise import Exercise
 from ...expect import Mismatch
-from .common import LESSON
+from .common import LESSON, counted
 
 
 def reference(config: LlamaConfig, seq_len: int, batch: int, dtype: torch.dtype) -> int:
@@ -37,7 +37,7 @@ kv_cache_bytes = Exercise(
     name="kv_cache_bytes",
     lesson=LESSON,
     points=2,
-    minutes=4,
+    minutes=3,
     parameters=("config", "seq_len", "batch", "dtype"),
     reference=reference,
     cases=cases,
@@ -54,7 +54,7 @@ def expect_bytes(answer: Callable, config: LlamaConfig, seq_len: int, batch: int
                  what: str) -> None:  # fmt: skip
     got = answer(config, seq_len, batch, dtype)
     if got != want:
-        where = f"{what}, {seq_len} tokens, batch {batch}, {str(dtype)[6:]}"
+        where = f"{what}, {counted(seq_len, 'token')}, batch {batch}, {str(dtype)[6:]}"
         raise Mismatch(f"{where}: expected {want:,} bytes, got {got:,}")
 
 
@@ -130,6 +130,23 @@ def _(config: LlamaConfig, seq_len: int, batch: int, dtype: torch.dtype) -> int:
 def _(config: LlamaConfig, seq_len: int, batch: int, dtype: torch.dtype) -> int:
     head_dim = config.dim // config.n_heads
     return 2 * config.n_layers * batch * config.n_kv_heads * seq_len * head_dim * dtype.itemsize
+
+
+@kv_cache_bytes.misconception(
+    "each head as wide as the model",
+    "You take dim as the width of each key/value head. dim is the width of the stream; a head has head_dim channels.",
+)
+def _(config: LlamaConfig, seq_len: int, batch: int, dtype: torch.dtype) -> int:
+    return reference(config, seq_len, batch, dtype) // config.head_dim * config.dim
+
+
+@kv_cache_bytes.misconception(
+    "queries kept too",
+    "You count queries beside keys and values. A query is asked once, by its own token, and not kept.",
+)
+def _(config: LlamaConfig, seq_len: int, batch: int, dtype: torch.dtype) -> int:
+    heads = config.n_heads + 2 * config.n_kv_heads
+    return config.n_layers * heads * config.head_dim * seq_len * batch * dtype.itemsize
 
 
 @kv_cache_bytes.misconception(

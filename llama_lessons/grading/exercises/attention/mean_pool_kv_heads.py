@@ -44,7 +44,7 @@ mean_pool_kv_heads = Exercise(
     name="mean_pool_kv_heads",
     lesson=LESSON,
     points=3,
-    minutes=6,
+    minutes=8,
     parameters=("weight", "n_kv_heads", "pooled_kv_heads"),
     reference=reference,
     cases=cases,
@@ -157,9 +157,20 @@ def _(weight: Tensor, n_kv_heads: int, pooled_kv_heads: int) -> Tensor:
 
 
 @mean_pool_kv_heads.misconception(
+    "channels taken for heads",
+    "You cut the rows as if they came channel by channel, all heads' channel 0 first. They come head by head: the "
+    "first head_dim rows are one head.",
+)
+def _(weight: Tensor, n_kv_heads: int, pooled_kv_heads: int) -> Tensor:
+    refuse(weight, n_kv_heads, pooled_kv_heads)
+    rows = weight.unflatten(0, (-1, pooled_kv_heads, n_kv_heads // pooled_kv_heads)).mean(dim=2)
+    return rows.transpose(0, 1).flatten(0, 1)
+
+
+@mean_pool_kv_heads.misconception(
     "one head of each group kept",
-    "You keep the first head of each group and drop the others. That works worse (the paper compares): the mean keeps "
-    "something of each.",
+    "You keep the first head of each group and drop the others. That is another method, which the lesson compares in "
+    "section 12. Here the mean is asked for.",
 )
 def _(weight: Tensor, n_kv_heads: int, pooled_kv_heads: int) -> Tensor:
     return heads_of(weight, n_kv_heads, pooled_kv_heads)[:, 0].flatten(0, 1)

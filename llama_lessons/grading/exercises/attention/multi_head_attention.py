@@ -311,6 +311,30 @@ class _(Base):
 
 
 @multi_head_attention.misconception(
+    "cut the other way",
+    "You cut the channels as if heads came last: a head gets every n_heads-th channel. The channels of a head stand "
+    "side by side, head after head: n_heads before head_dim.",
+)
+class _(Base):
+    def split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (-1, self.n_heads)).permute(0, 3, 1, 2)
+
+
+@multi_head_attention.misconception(
+    "cut and joined the other way",
+    "You cut the channels as if heads came last, so a head gets every n_heads-th channel, and join them in the same "
+    "way. Trained from nothing that would do, but weights made for this layer expect the channels of a head side by "
+    "side: n_heads before head_dim.",
+)
+class _(Base):
+    def split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (-1, self.n_heads)).permute(0, 3, 1, 2)
+
+    def merge(self, x: Tensor) -> Tensor:
+        return x.permute(0, 2, 3, 1).flatten(2)
+
+
+@multi_head_attention.misconception(
     "channel by channel, not head by head",
     "In each row all heads' channel 0 comes first, then channel 1. o_proj expects head by head: exchange axes 1 and 2, "
     "and no others, then join the last two.",

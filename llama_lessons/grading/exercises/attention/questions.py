@@ -25,14 +25,14 @@ why_the_loss_is_too_low = question(
     lesson=LESSON,
     right="b",
     wrong={
-        "a": "No amount of training helps: the tokens are drawn independently, so nothing in the past says anything "
-        "about the next one. The entropy, ln 16, is the lowest loss that an honest model can have.",
+        "a": "A longer past does not help: the tokens are drawn independently, so it says nothing about the next "
+        "one. ln 16 is the lowest loss that an honest model can have, with windows of any length.",
         "c": "Positions say where a token stands, never which one it is. Take them away, and this model still cheats; "
         "put the mask in, and it can't, with any kind of positions.",
         "d": "Each batch is drawn anew, so there is nothing to remember. A model that learned its batches by heart "
         "would show its true loss on the next one.",
     },
-    hint="Which token would tell the model the answer, and what is there to keep it from reading that token?",
+    hint="Which of the predictions in a window is honest? And over how many is its loss spread?",
 )
 
 what_grouping_saves = question(
@@ -42,8 +42,8 @@ what_grouping_saves = question(
     wrong={
         "a": "The number of scores stays: there are still 32 query heads, and each compares each query with each key. "
         "Only whose keys they are has changed.",
-        "b": "GQA is grouped-query attention, a way to save memory. It does not make a model answer better; compared "
-        "at the same size it costs a little quality. The data set for questions on pictures only shares the letters.",
+        "b": "GQA is grouped-query attention, a way to save memory. It does not make a model answer better; in large "
+        "models it costs a little quality. The data set for questions on pictures only shares the letters.",
         "c": "Only k_proj and v_proj get smaller, to a quarter. q_proj and o_proj stay, and so do the feed-forward "
         "layers, which hold most of the parameters.",
     },

@@ -98,9 +98,9 @@ def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 @slip(
     "counted from the first key",
-    "With as many queries as keys you are right. With more keys, several queries begin at place 0, as is_causal=True "
-    "has it in torch: the first one reads only key 0. But they are the last places: of 2 queries and 5 keys the first "
-    "one stands at place 3.",
+    "Where there are more keys than queries, you let several queries begin at place 0, as is_causal=True has it in "
+    "torch: the first one reads only key 0. But they are the last places: of 2 queries and 5 keys the first one stands "
+    "at place 3.",
 )
 def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return attend(q, k, v, allowed=torch.ones_like(places_up_to(q, k)).tril())
@@ -108,12 +108,21 @@ def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 @slip(
     "no mask with cached keys",
-    "With as many queries as keys you are right. With more keys, the new tokens all read each other. A single new "
-    "token may read every key, but of 2 queries and 5 keys the first one may not read key 4.",
+    "Where there are more keys than queries, the new tokens all read each other. A single new token may read every "
+    "key, but of 2 queries and 5 keys the first one may not read key 4.",
 )
 def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     allowed = places_up_to(q, k)
     return attend(q, k, v, allowed=allowed if q.shape[2] == k.shape[2] else torch.ones_like(allowed))
+
+
+@slip(
+    "triangle shifted the wrong way",
+    "With cached keys your triangle moves to the wrong side: a query loses keys, or has none left, which gives NaN. "
+    "Cached keys are more to read: query i reads up to key i plus their number, so .triu and .tril want a plus.",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return attend(q, k, v, allowed=places_up_to(q, k, ahead=-2 * (k.shape[-2] - q.shape[-2])))
 
 
 @slip(
@@ -201,6 +210,15 @@ def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 )
 def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return attend(q, k, v, divisor=k.shape[-2] ** 0.5)
+
+
+@slip(
+    "divided by the root of the number of heads",
+    "You divide by the root of the number of heads. A score is a sum over the channels of one head, q.shape[-1] of "
+    "them, and it is this sum that grows.",
+)
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return attend(q, k, v, divisor=q.shape[1] ** 0.5)
 
 
 @slip(
