@@ -47,8 +47,8 @@ class Exercise:
         cases: makes the argument tuples on which an answer is compared with each misconception.
         hints: from a nudge to nearly there; never the answer.
         returns: the type that an answer returns, or a tuple of types for a tuple.
-        using: where the answer is a class: makes of it the function that properties and cases call. It may raise only
-            inside that function.
+        using: where the answer is a class, or a letter to be tidied: makes of it the function that properties and
+            cases call. It may raise only inside that function.
         is_question: whether the answer is the letter of a choice; made by `question`.
     """
 

@@ -37,6 +37,7 @@ def question(*, name: str, lesson: str, right: str, wrong: Mapping[str, str], hi
         reference=partial(_say, right),
         cases=lambda: [()],
         returns=str,
+        using=_letter,
         hints=(hint,),
         is_question=True,
     )
@@ -52,6 +53,16 @@ def question(*, name: str, lesson: str, right: str, wrong: Mapping[str, str], hi
     for letter, reason in wrong.items():
         exercise.misconception(f"choice {letter}", reason)(partial(_say, letter))
     return exercise
+
+
+def _letter(answer: Callable[[], str]) -> Callable[[], str]:
+    """The answer with its letter as it stands in the notebook: "B" and "b)" say b."""
+
+    def letter() -> str:
+        said = answer()
+        return said.strip().removesuffix(")").lower() if isinstance(said, str) else said
+
+    return letter
 
 
 def _say(letter: str) -> str:

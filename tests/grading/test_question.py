@@ -19,16 +19,18 @@ def asked():
     del REGISTRY["which_one"]
 
 
-def test_the_right_letter_passes(asked):
-    verdict = grade(asked, lambda: "b")
+@pytest.mark.parametrize("letter", ["b", "B", "b)", " b "])
+def test_the_right_letter_passes(asked, letter):
+    verdict = grade(asked, lambda: letter)
     assert verdict.passed
     assert verdict.points == asked.points == 1
     assert asked.is_question
 
 
 @pytest.mark.parametrize("letter", sorted(REASONS))
-def test_a_wrong_letter_is_told_why_and_earns_nothing(asked, letter):
-    verdict = grade(asked, lambda: letter)
+@pytest.mark.parametrize("written", ["{}", "{})"])
+def test_a_wrong_letter_is_told_why_and_earns_nothing(asked, letter, written):
+    verdict = grade(asked, lambda: written.format(letter))
     assert not verdict.passed
     assert verdict.points == 0
     assert verdict.misconception.name == f"choice {letter}"
@@ -36,7 +38,7 @@ def test_a_wrong_letter_is_told_why_and_earns_nothing(asked, letter):
     assert '"b"' not in verdict_text(verdict)
 
 
-@pytest.mark.parametrize("answer", ["B", "e", "b)", ""])
+@pytest.mark.parametrize("answer", ["e", "bb", "(b", ""])
 def test_what_is_no_choice_is_told_the_choices(asked, answer):
     verdict = grade(asked, lambda: answer)
     assert not verdict.passed
