@@ -808,8 +808,52 @@ class OneNumberForAll(Given):
         nn.init.constant_(self.head.weight, 0.02)
 
 
+@called("init_weights", "divided by the root of the number of all parameters")
+def counts_every_name(model, std=0.02):
+    roles = initialization.parameter_roles(model)
+    for name, parameter in model.named_parameters():
+        if roles[name] in ("gain", "bias"):
+            nn.init.constant_(parameter, float(roles[name] == "gain"))
+        else:
+            nn.init.normal_(parameter, std=std / math.sqrt(len(roles)) if roles[name] == "residual" else std)
+
+
+@called("init_weights", "what writes into the stream made smaller, not drawn")
+def shrinks_the_old_weights(model, std=0.02):
+    n = list(initialization.parameter_roles(model).values()).count("residual")
+    change(model, ("gain",), lambda p: p.fill_(1))
+    change(model, ("bias",), lambda p: p.zero_())
+    change(model, ("embedding", "head", "projection"), lambda p: p.normal_(0, std))
+    change(model, ("residual",), lambda p: p.mul_(n**-0.5))
+
+
+@called("kaiming_std", "gain upside down")
+def kaiming_with_what_relu_keeps(fan_in, gain=0.5**0.5):
+    refuse(fan_in)
+    return gain / fan_in**0.5
+
+
+@called("TiedModel", "Xavier")
+class XavierFromTheUniform(Given):
+    def begin(self):
+        self.embedding.weight = self.head.weight
+        nn.init.xavier_uniform_(self.head.weight)
+
+
 @pytest.mark.parametrize(("exercise", "answer", "name"), CALLED)
 def test_a_wrong_answer_is_called_what_it_is(exercise, answer, name):
     verdict = grade(REGISTRY[exercise], answer)
     assert not verdict.passed
     assert (verdict.misconception and verdict.misconception.name) == name
+
+
+@pytest.mark.parametrize(
+    ("answer", "advice"),
+    [
+        (lambda model, std=0.02: len(model.blocks), "count the roles that are 'residual'"),
+        (lambda model, std=0.02: [p.fill_(1) for p in model.parameters()], "Use the functions of nn.init"),
+    ],
+)
+def test_what_torch_says_of_a_mistake_comes_with_advice(answer, advice):
+    messages = [result.message for result in grade(REGISTRY["init_weights"], answer).results]
+    assert any(advice in message for message in messages)

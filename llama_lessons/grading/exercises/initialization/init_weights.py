@@ -291,6 +291,12 @@ wrong(
     **each(RESIDUAL, normal(lambda std, number: std / math.sqrt(2 * number))),
 )
 wrong(
+    "what writes into the stream made smaller, not drawn",
+    "o_proj and down_proj hold what they held before, only smaller. Draw them anew, with the smaller standard "
+    "deviation: nothing of the old weights may remain.",
+    **each(RESIDUAL, lambda parameter, std, number: parameter.data.div_(math.sqrt(number))),
+)
+wrong(
     "multiplied by the root",
     "What writes into the stream is larger in your model, by the root of the number: divide by it.",
     **each(RESIDUAL, normal(lambda std, number: std * math.sqrt(number))),
@@ -359,6 +365,18 @@ wrong(
         )
     ),
 )
+
+
+@init_weights.misconception(
+    "divided by the root of the number of all parameters",
+    "You count all parameters of the model. N is how many have the role `residual`: only they write into the stream.",
+)
+def _(model: nn.Module, std: float = 0.02) -> None:
+    gpt2_init_(model, std)
+    roles = list(parameter_roles(model).values())
+    for name, parameter in model.named_parameters():
+        if writes_into_the_stream(name):
+            parameter.data *= math.sqrt(roles.count("residual") / len(roles))
 
 
 @init_weights.misconception(

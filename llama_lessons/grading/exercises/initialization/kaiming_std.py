@@ -26,7 +26,7 @@ kaiming_std = Exercise(
     name="kaiming_std",
     lesson=LESSON,
     points=3,
-    minutes=5,
+    minutes=4,
     parameters=("fan_in", "gain"),
     reference=initialization.kaiming_std,
     cases=cases,
@@ -188,6 +188,16 @@ def _(fan_in: int, gain: float = ROOT_2) -> float:
 def _(fan_in: int, gain: float = ROOT_2) -> float:
     refuse(fan_in)
     return 1 / (gain * math.sqrt(fan_in))
+
+
+@kaiming_std.misconception(
+    "gain upside down",
+    "Your default gain is sqrt(1/2), which is what ReLU does to the rms. The gain has to make up for that: it is one "
+    "over it, sqrt(2).",
+)
+def _(fan_in: int, gain: float = 1 / ROOT_2) -> float:
+    refuse(fan_in)
+    return gain / math.sqrt(fan_in)
 
 
 @kaiming_std.misconception(

@@ -107,11 +107,24 @@ def part_of(role: str, name: str) -> str:
     return next((part for part in ("positions", "o_proj", "down_proj") if part in name and role != "bias"), role)
 
 
+# What torch says of two common mistakes does not say what to do.
+ADVICE = {
+    "no attribute 'blocks'": ". Not every model has blocks: count the roles that are 'residual'",
+    "no attribute 'layers'": ". Not every model has layers: count the roles that are 'residual'",
+    "used in an in-place operation": " Use the functions of nn.init, or torch.no_grad()",
+}
+
+
 def draw_by(answer: Callable, model: nn.Module, std: float | None) -> nn.Module:
     """Let the answer draw `model`, and refuse what is not done in place."""
     parameters, before = dict(model.named_parameters()), weights_of(model)
     known = {name: (parameter.shape, parameter.dtype, True) for name, parameter in parameters.items()}
-    answer(model, *(() if std is None else (std,)))
+    try:
+        answer(model, *(() if std is None else (std,)))
+    except (AttributeError, RuntimeError) as error:
+        advice = next((advice for words, advice in ADVICE.items() if words in str(error)), "")
+        error.args = (f"{error}{advice}",)
+        raise
     after = dict(model.named_parameters())
     if any(after.get(name) is not parameters.get(name) for name in after | parameters):
         raise RuntimeError(

@@ -27,8 +27,8 @@ why_small_weights_do_not_die = question(
     wrong={
         "b": "Rounding is not the trouble: float32 holds 1e-15 without effort. A signal that small is one that the "
         "loss does not depend on, and section 6 shows that in a Llama it never becomes small.",
-        "c": "The output of a layer is a sum over fan_in products whether it is large or small, and at dim 576 the "
-        "factor is 576 * 0.02 ** 2 = 0.23, far below 1. Only at dim 2500 would it be 1.",
+        "c": "At dim 576 the factor for the mean square is 576 * 0.02 ** 2 = 0.23, far below 1: a plain stack fades "
+        "there too. Only at dim 2500 would it be 1.",
         "d": "AdamW moves each weight by about the learning rate in a step, but it needs a gradient that says which "
         "way. Section 6 measures before the first step, and nothing has died there.",
     },

@@ -95,7 +95,7 @@ tied_model = Exercise(
     name="TiedModel",
     lesson=LESSON,
     points=4,
-    minutes=10,
+    minutes=8,
     parameters=("vocab_size", "dim"),
     reference=Right,
     cases=cases,
@@ -273,6 +273,16 @@ def _(self: Right) -> None:
 def _(self: Right) -> None:
     self.tie()
     nn.init.normal_(self.head.weight, std=self.head.in_features**-0.5)
+
+
+@wrong(
+    "Xavier",
+    "You draw the table by Xavier's formula. A token picks one row of a table, so the number of rows is no fan, and "
+    "the standard deviation depends on the vocabulary. Asked for is 0.02.",
+)
+def _(self: Right) -> None:
+    self.tie()
+    nn.init.xavier_normal_(self.head.weight)
 
 
 class DividesLogits(Right):
