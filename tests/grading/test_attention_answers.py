@@ -733,8 +733,8 @@ def in_words():
 
 
 @wrong("what_grouping_saves")
-def capital():
-    return "D"
+def both():
+    return "ad"
 
 
 @pytest.mark.parametrize(("exercise", "answer"), ANSWERS.right_ones)
