@@ -414,6 +414,17 @@ class WithTokensFirst:
 
 
 @right("KVCache")
+class OneTokenAfterTheOther(attention.KVCache):
+    def append(self, k, v):
+        if self.length + k.shape[2] > self.max_seq_len:
+            raise ValueError
+        for key, value in zip(k.unbind(2), v.unbind(2), strict=True):
+            self.keys[:, :, self.length], self.values[:, :, self.length] = key, value
+            self.length += 1
+        return [self.keys[..., : self.length, :], self.values[..., : self.length, :]]
+
+
+@right("KVCache")
 class CountsAndTakesBack(attention.KVCache):
     def append(self, k, v):
         start = self.length
@@ -438,6 +449,14 @@ class WithACountOfItsOwn(Wrong):
             return super().append(k, v)
         finally:
             self.filled, self.length = self.length, 0
+
+
+@wrong("KVCache")
+class RefusesWhenHalfIsWritten(Wrong):
+    def append(self, k, v):
+        for key, value in zip(k.split(1, 2), v.split(1, 2), strict=True):
+            kept = super().append(key, value)
+        return kept
 
 
 @wrong("KVCache")
@@ -573,6 +592,13 @@ def by_average_pooling(weight, n_kv_heads, pooled_kv_heads):
     group, head_dim = n_kv_heads // pooled_kv_heads, weight.shape[0] // n_kv_heads
     rows = weight.float().unflatten(0, (n_kv_heads, head_dim)).flatten(1).T[None]  # (1, rows of a head, n_kv_heads)
     return F.avg_pool1d(rows, group)[0].T.reshape(-1, weight.shape[1]).to(weight.dtype)
+
+
+@right("mean_pool_kv_heads")
+def by_columns_of_the_transpose(weight, n_kv_heads, pooled_kv_heads):
+    refuse_sizes(weight, n_kv_heads, pooled_kv_heads)
+    heads = weight.T.unflatten(-1, (pooled_kv_heads, n_kv_heads // pooled_kv_heads, -1))
+    return heads.mean(dim=2).flatten(1).T
 
 
 @right("mean_pool_kv_heads")
@@ -823,6 +849,7 @@ def lower(q, k):
             "no mask",
         ),
         ("KVCache", JoinedByCat, "memory replaced"),
+        ("KVCache", RefusesWhenHalfIsWritten, "refused too late"),
         ("KVCache", KeepsNothing, None),
         ("kv_cache_bytes", queries_as_a_third_of_it, None),
     ],

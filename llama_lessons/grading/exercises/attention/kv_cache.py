@@ -278,8 +278,8 @@ class _(Base):
 
 @kv_cache.misconception(
     "refused too late",
-    "You count the new tokens first and refuse them afterwards, so after a ValueError the cache believes that it holds "
-    "them. Look whether there is room before anything changes.",
+    "New tokens, all or some of them, are counted before you refuse them, so after a ValueError the cache believes "
+    "that it holds them. Look whether there is room before anything changes.",
 )
 class _(Base):
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ...exercise import Exercise
 from ...expect import expect_close, expect_like, expect_value_error
-from .common import LESSON, at_least_float32, draw, expect_gradients
+from .common import LESSON, at_least_float32, counted, draw, expect_gradients
 
 
 def refuse(weight: Tensor, n_kv_heads: int, pooled_kv_heads: int) -> None:
@@ -84,7 +84,7 @@ def _(answer: Callable) -> None:
 def _(answer: Callable) -> None:
     weight = draw(12, 5)
     for heads in (1, 3, 12):
-        where = f"{heads} heads pooled to {heads}"
+        where = f"{counted(heads, 'head')} pooled to {heads}"
         expect_close(answer(weight, heads, heads), weight, where=where)
 
 

@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 from ...exercise import Exercise
 from ...expect import Mismatch, expect_close, expect_like
-from .common import LESSON, attend, draw, places_up_to
+from .common import LESSON, attend, counted, draw, places_up_to
 
 WEIGHTS = ("q_proj", "k_proj", "v_proj", "o_proj")
 
@@ -129,7 +129,7 @@ multi_head_attention = Exercise(
 def _(answer: Callable) -> None:
     for batch, seq_len, dim, n_heads in ((1, 1, 4, 1), (2, 5, 12, 3), (1, 3, 8, 8)):
         got = answer(*layer_inputs(batch, seq_len, dim), n_heads)
-        where = f"x of shape {(batch, seq_len, dim)}, {n_heads} heads"
+        where = f"x of shape {(batch, seq_len, dim)}, {counted(n_heads, 'head')}"
         expect_like(got, shape=(batch, seq_len, dim), dtype=torch.float32, where=where)
 
 
@@ -161,7 +161,9 @@ def _(answer: Callable) -> None:
         for first in (5, 3, 1):
             new = x.clone()
             new[:, first:] = draw(*new[:, first:].shape, seed=9)
-            where = f"{n_heads} heads, tokens 0 to {first - 1} of 6, after the later ones were replaced at random"
+            where = (
+                f"{counted(n_heads, 'head')}, tokens 0 to {first - 1} of 6, after later ones were replaced at random"
+            )
             expect_close(answer(new, *weights, n_heads)[:, :first], before[:, :first], where=where, atol=1e-4)
 
 
@@ -180,7 +182,7 @@ def _(answer: Callable) -> None:
         [(2, 5, 12, 1), (2, 5, 12, 3), (4, 4, 16, 4), (1, 300, 8, 8)]
     ):
         given = layer_inputs(batch, seq_len, dim, seed)
-        where = f"x of shape {(batch, seq_len, dim)}, {n_heads} heads"
+        where = f"x of shape {(batch, seq_len, dim)}, {counted(n_heads, 'head')}"
         expect_close(answer(*given, n_heads), by_torch(*given, n_heads), where=where, atol=1e-4)
 
 
@@ -238,6 +240,15 @@ class _(Base):
 class _(Base):
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return self.q_proj(x), self.k_proj(x), self.k_proj(x)
+
+
+@multi_head_attention.misconception(
+    "keys from the projection of values",
+    "Keys and values come from each other's projection. With weights made for this layer that is another model.",
+)
+class _(Base):
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.q_proj(x), self.v_proj(x), self.k_proj(x)
 
 
 @multi_head_attention.misconception(
