@@ -840,6 +840,22 @@ class XavierFromTheUniform(Given):
         nn.init.xavier_uniform_(self.head.weight)
 
 
+@called("TiedModel", None)
+class ANoughtForgotten(Given):
+    def begin(self):
+        self.head.weight = self.embedding.weight
+        nn.init.normal_(self.head.weight, std=0.2)
+
+
+@called("activation_rms", "the variance")
+def the_variance_from_float64_on(x, weights, activation):
+    x, sizes = x.double(), []
+    for weight in weights:
+        x = activation(F.linear(x, weight.double()))
+        sizes.append(x.var())
+    return torch.stack(sizes)
+
+
 @pytest.mark.parametrize(("exercise", "answer", "name"), CALLED)
 def test_a_wrong_answer_is_called_what_it_is(exercise, answer, name):
     verdict = grade(REGISTRY[exercise], answer)

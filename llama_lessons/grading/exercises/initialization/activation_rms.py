@@ -178,6 +178,14 @@ def _(x: Tensor) -> Tensor:
 
 
 @wrong(
+    "the variance",
+    "You measure the variance. The root is missing, and the mean is taken away first, which after ReLU is not 0.",
+)
+def _(x: Tensor) -> Tensor:
+    return x.var()
+
+
+@wrong(
     "the mean square",
     "Your numbers are the squares of what is asked for: the root is missing.",
 )
