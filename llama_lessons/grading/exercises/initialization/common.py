@@ -1,9 +1,6 @@
 """What the exercises of lesson 06 share: where tensors lie, and how much of a number two answers may differ in."""
 
 import math
-from collections.abc import Callable
-from functools import wraps
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +9,7 @@ from llama_lessons.lab.device import choose_device
 
 from ...expect import Mismatch, random_tensor
 
-__all__ = ["LESSON", "draw", "expect_normal", "expect_number", "to_nine_digits"]
+__all__ = ["LESSON", "draw", "expect_normal", "expect_number"]
 
 LESSON = "06_initialization"
 
@@ -20,17 +17,6 @@ LESSON = "06_initialization"
 def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
     """Normal numbers on the learner's device."""
     return random_tensor(*shape, seed=seed, dtype=dtype, device=choose_device())
-
-
-def to_nine_digits(answer: Callable) -> Callable:
-    """The answer with its floats rounded: wrong formulas are told apart by value, not by order of operations."""
-
-    @wraps(answer)
-    def rounded(*args: Any) -> Any:
-        result = answer(*args)
-        return float(f"{result:.9g}") if isinstance(result, float) else result
-
-    return rounded
 
 
 def expect_number(got: float, want: float, *, where: str, rtol: float = 1e-6) -> None:

@@ -10,7 +10,7 @@ from llama_lessons import initialization
 
 from ...exercise import Exercise
 from ...expect import Mismatch, expect_value_error
-from .common import LESSON, draw, expect_number, to_nine_digits
+from .common import LESSON, draw, expect_number
 
 __all__ = ["kaiming_std"]
 
@@ -31,7 +31,6 @@ kaiming_std = Exercise(
     reference=initialization.kaiming_std,
     cases=cases,
     returns=float,
-    using=to_nine_digits,
     hints=(
         "Section 2 says by what a layer multiplies the mean square: fan_in * std ** 2. Without an activation this "
         "should be 1.",

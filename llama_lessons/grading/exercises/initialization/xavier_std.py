@@ -10,7 +10,7 @@ from llama_lessons import initialization
 
 from ...exercise import Exercise
 from ...expect import Mismatch, expect_value_error
-from .common import LESSON, draw, expect_number, to_nine_digits
+from .common import LESSON, draw, expect_number
 
 __all__ = ["xavier_std"]
 
@@ -39,7 +39,6 @@ xavier_std = Exercise(
     reference=initialization.xavier_std,
     cases=cases,
     returns=float,
-    using=to_nine_digits,
     hints=(
         "Forwards the variance of a weight should be 1 / fan_in, backwards 1 / fan_out. Glorot and Bengio put the mean "
         "of the two fans there.",
