@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -14,87 +15,101 @@ VIEW = """figure => {
 }"""
 
 
-# By lesson: the widget's first words, and for each slider what the caption says of the value that it shows.
-WIDGETS: dict[str, tuple[str, dict[str, Callable[[str], str]]]] = {
-    "00_start_here": (
-        "explore(draw_order",
-        {"strength percent": lambda value: f"strength {int(value) / 100:.1f}"},
-    ),
-    "01_learned_positions": (
-        "explore(draw_rows",
-        {"training length": lambda value: f"texts of {value} letters", "steps": lambda value: f"after {value} steps"},
-    ),
-    "02_sinusoidal_positions": (
-        "explore(draw_encoding",
-        {
+Captions = dict[str, Callable[[str], str]]
+
+# By lesson and widget's first words: for each slider what the caption says of the value that it shows.
+WIDGETS: dict[str, dict[str, Captions]] = {
+    "00_start_here": {
+        "explore(draw_order": {"strength percent": lambda value: f"strength {int(value) / 100:.1f}"},
+    },
+    "01_learned_positions": {
+        "explore(draw_rows": {
+            "training length": lambda value: f"texts of {value} letters",
+            "steps": lambda value: f"after {value} steps",
+        },
+    },
+    "02_sinusoidal_positions": {
+        "explore(draw_encoding": {
             "number of pairs": lambda value: f"with {2 * int(value)} channels",
             "position": lambda value: f"at position {value} ",
             "pair": lambda value: f"of pair {value},",
         },
-    ),
-    "03_rope": (
-        "explore(draw_clocks",
-        {"position": lambda value: f"position {value}", "pair": lambda value: f"pair {value}"},
-    ),
-    "04_extrapolation": (
-        "explore(draw_angles",
-        {"length factor": lambda value: f"Length factor {value}", "scaling": lambda value: f"scaling: {value}"},
-    ),
-    "05_norms": (
-        "explore(draw_norms",
-        {
+    },
+    "03_rope": {
+        "explore(draw_clocks": {
+            "position": lambda value: f"position {value}",
+            "pair": lambda value: f"pair {value}",
+        },
+    },
+    "04_extrapolation": {
+        "explore(draw_angles": {
+            "length factor": lambda value: f"Length factor {value}",
+            "scaling": lambda value: f"scaling: {value}",
+        },
+    },
+    "05_norms": {
+        "explore(draw_norms": {
             "scale percent": lambda value: f"times {int(value) / 100:.2f}",
             "shift percent": lambda value: f"plus {int(value) / 100:.2f}",
         },
-    ),
-    "06_initialization": (
-        "explore(draw_depth",
-        {
+        "explore(draw_depth": {
+            "n layers": lambda value: f"of {value} blocks",
+            "std thousandths": lambda value: f"deviation {int(value) / 1000:g}, three draws",
+        },
+    },
+    "06_initialization": {
+        "explore(draw_depth": {
             "scheme": lambda value: f"Chosen: {value};",
             "activation": lambda value: f"with {'no activation' if value == 'none' else value}",
             "depth": lambda value: f"after {value} layers",
         },
-    ),
-    "07_attention": ("explore(draw_sharing", {"n kv heads": lambda value: f"{value} key/value head"}),
+    },
+    "07_attention": {
+        "explore(draw_sharing": {"n kv heads": lambda value: f"{value} key/value head"},
+    },
 }
 
 
 @pytest.mark.parametrize("lesson", WIDGETS)
 def test_a_lesson_runs_and_its_sliders_move_the_picture(open_notebook, lesson: str) -> None:
-    widget, sliders = WIDGETS[lesson]
     notebook = open_notebook(f"notebooks/{lesson}.ipynb")
     notebook.page.get_by_text("# Setup: finds the course.").first.wait_for()
     assert not notebook.page.get_by_text("REPOSITORY = os.environ").is_visible(), "the setup cell is folded"
     notebook.run_all()
     assert notebook.errors() == []
+    for widget, sliders in WIDGETS[lesson].items():
+        cell = notebook.cell(widget)
+        cell.scroll_into_view_if_needed()
+        for name, words in sliders.items():
+            _move(notebook, cell, name, words)
 
-    cell = notebook.cell(widget)
-    cell.scroll_into_view_if_needed()
+
+def _move(notebook: Any, cell: Any, name: str, words: Callable[[str], str]) -> None:
+    """Move a slider by key and by mouse, and see each time that the picture and its caption follow."""
     figure = cell.locator("figure")
-    for name, words in sliders.items():
-        slider = cell.locator(".widget-slider", has_text=re.compile(rf"^\s*{name}"))
-        handle, track = slider.locator(".noUi-handle"), slider.locator(".noUi-target").bounding_box()
+    slider = cell.locator(".widget-slider", has_text=re.compile(rf"^\s*{name}"))
+    handle, track = slider.locator(".noUi-handle"), slider.locator(".noUi-target").bounding_box()
 
-        def by_key(handle=handle) -> None:
-            handle.focus()
-            notebook.page.keyboard.press("ArrowRight")
+    def by_key() -> None:
+        handle.focus()
+        notebook.page.keyboard.press("ArrowRight")
 
-        def by_mouse(handle=handle, track=track) -> None:
-            # Away from the end that it is near to, so that it moves in any case.
-            share = 0.9 if handle.bounding_box()["x"] < track["x"] + track["width"] / 2 else 0.1
-            handle.hover()
-            notebook.page.mouse.down()
-            notebook.page.mouse.move(track["x"] + share * track["width"], track["y"] + track["height"] / 2)
-            notebook.page.mouse.up()
+    def by_mouse() -> None:
+        # Away from the end that it is near to, so that it moves in any case.
+        share = 0.9 if handle.bounding_box()["x"] < track["x"] + track["width"] / 2 else 0.1
+        handle.hover()
+        notebook.page.mouse.down()
+        notebook.page.mouse.move(track["x"] + share * track["width"], track["y"] + track["height"] / 2)
+        notebook.page.mouse.up()
 
-        for move in (by_key, by_mouse):
-            value, before = slider.locator(".widget-readout").inner_text(), figure.evaluate(VIEW)
-            assert words(value) in before["caption"]
-            move()
-            moved = slider.locator(".widget-readout").inner_text()
-            assert moved != value
-            expected = words(moved)
-            notebook.wait_until(lambda old=before, new=expected: _follows(figure.evaluate(VIEW), old, new))
+    for move in (by_key, by_mouse):
+        value, before = slider.locator(".widget-readout").inner_text(), figure.evaluate(VIEW)
+        assert words(value) in before["caption"]
+        move()
+        moved = slider.locator(".widget-readout").inner_text()
+        assert moved != value
+        expected = words(moved)
+        notebook.wait_until(lambda old=before, new=expected: _follows(figure.evaluate(VIEW), old, new))
 
 
 def _follows(view: dict, before: dict, words: str) -> bool:
