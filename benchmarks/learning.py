@@ -16,10 +16,9 @@ from functools import cache, partial
 import torch
 
 from benchmarks.side_by_side import THREADS, Row, median_seconds
-from llama_lessons.data import CharTokenizer, split
 from llama_lessons.feed_forward import swiglu_hidden_dim
 from llama_lessons.initialization import gpt2_init_
-from llama_lessons.lab.materials import fetch
+from llama_lessons.lab.thread import shakespeare
 from llama_lessons.llama import ARTICLE_PARTS, Decoder, LlamaConfig, Parts
 from llama_lessons.training import TrainSettings, train
 
@@ -58,6 +57,8 @@ SETTINGS = TrainSettings(
     eval_batches=100,
 )
 
+_read = cache(shakespeare)  # once a process
+
 
 def rows() -> list[Row]:
     """Train nine models."""
@@ -95,18 +96,9 @@ def _seeds(losses: list[float]) -> str:
     return f"{len(losses)} seeds ±{statistics.stdev(losses):.3f}"
 
 
-@cache
-def _text() -> tuple[int, torch.Tensor, torch.Tensor]:
-    """Size of the vocabulary, and the token ids to learn from and to measure on."""
-    text = fetch("shakespeare").read_text(encoding="utf-8")
-    tokenizer = CharTokenizer(text)
-    data, validation = (tokenizer.encode(part) for part in split(text))
-    return tokenizer.vocab_size, data, validation
-
-
 def _learn(model: str, total_steps: int, seed: int = 0, validate: bool = False) -> float | None:
     """Train one model; return its loss on the validation text, in nats a character."""
-    vocab_size, data, validation = _text()
+    tokenizer, data, validation = _read()
     config, parts = MODELS[model]
     torch.manual_seed(seed)
     settings = dataclasses.replace(
@@ -116,6 +108,6 @@ def _learn(model: str, total_steps: int, seed: int = 0, validate: bool = False) 
         eval_every=total_steps,
         seed=seed,
     )
-    decoder = Decoder(dataclasses.replace(config, vocab_size=vocab_size), parts)
+    decoder = Decoder(dataclasses.replace(config, vocab_size=tokenizer.vocab_size), parts)
     history = train(decoder, data, settings, validation=validation if validate else None)
     return history.validation_losses.get(total_steps)

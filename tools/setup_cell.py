@@ -37,8 +37,7 @@ def run(*command):
 
 
 if not find_spec("llama_lessons"):
-    here = [Path.cwd(), *Path.cwd().parents]
-    course = next((folder for folder in here if (folder / "llama_lessons/__init__.py").exists()), None)
+    course = next((f for f in (Path.cwd(), *Path.cwd().parents) if (f / "llama_lessons/__init__.py").exists()), None)
     if not course and ON_COLAB:
         course = Path("llama-lessons").resolve()
         # git writes .git/index last: a clone without it was cut short.

@@ -47,8 +47,7 @@ def test_a_notebook_is_in_its_committed_form(path: Path) -> None:
 @pytest.mark.parametrize("path", ALL, ids=short)
 def test_a_cell_is_short_and_shows_no_error(path: Path) -> None:
     for place, cell in code_cells(path):
-        if cell.metadata.get("name") != "setup":
-            assert len(cell.source.splitlines()) <= LONGEST_CELL, place
+        assert len(cell.source.splitlines()) <= LONGEST_CELL, place
         assert not any(output.output_type == "error" for output in cell.outputs), place
 
 

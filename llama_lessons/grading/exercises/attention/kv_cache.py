@@ -363,7 +363,7 @@ class _(Joined):
     "Write into the memory that is there: self.keys[:, :, start:end] = k.",
 )
 class _(Joined):
-    pass
+    """Joined so; what is returned is the beginning."""
 
 
 @kv_cache.misconception(

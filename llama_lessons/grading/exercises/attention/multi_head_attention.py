@@ -193,7 +193,7 @@ def _(answer: Callable) -> None:
     given=True,
 )
 class _(NotCalled, NotTransposed):
-    pass
+    """Both at once."""
 
 
 @multi_head_attention.misconception(
@@ -202,7 +202,7 @@ class _(NotCalled, NotTransposed):
     "v_proj are made and never called, and their gradients are None.",
 )
 class _(NotCalled):
-    pass
+    """This one alone."""
 
 
 @multi_head_attention.misconception(
@@ -211,7 +211,7 @@ class _(NotCalled):
     "the result holds several tokens of one head: token 0 gets part of later ones. Exchange axes 1 and 2 first.",
 )
 class _(NotTransposed):
-    pass
+    """This one alone."""
 
 
 @multi_head_attention.misconception(

@@ -130,7 +130,7 @@ class _(Unguarded):
     "max_seq_len before you read, and raise a ValueError.",
 )
 class _(Unguarded):
-    pass
+    """Without the guard, and nothing else."""
 
 
 @embedding.misconception(
