@@ -184,7 +184,8 @@ def _close(a: Any, b: Any, coarse: bool) -> bool:
     """Whether two values are equal up to rounding: if coarse, or of two dtypes, some steps of the coarser dtype."""
     if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
         if isinstance(a, float) and isinstance(b, float):
-            return type(a) is type(b) and (math.isclose(a, b, rel_tol=1e-10, abs_tol=1e-10) or a != a != b != b)
+            close = math.isclose(a, b, rel_tol=1e-10, abs_tol=1e-10) or (math.isnan(a) and math.isnan(b))
+            return type(a) is type(b) and close
         return type(a) is type(b) and (a is None or (isinstance(a, (bool, int, str)) and a == b))
     if a.shape != b.shape or a.layout != b.layout or a.is_meta or b.is_meta:
         return False
