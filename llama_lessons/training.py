@@ -30,6 +30,7 @@ from tqdm.auto import tqdm
 
 from llama_lessons.data import random_batch, spread_windows
 from llama_lessons.initialization import parameter_roles
+from llama_lessons.settings import plain
 from llama_lessons.training_state import History, fingerprint, load_run, rng_states, save_run
 
 __all__ = [
@@ -43,7 +44,6 @@ __all__ = [
 ]
 
 CHECKPOINT = "training.safetensors"
-PLAIN = "LLAMA_LESSONS_PLAIN"
 _IGNORED = -100  # stands for "no target", as everywhere in torch
 _DECAYED_ROLES = ("head", "projection", "residual")
 
@@ -269,7 +269,7 @@ def train(
             history.validation_losses[steps_done] = loss
 
     model.train()
-    hidden = not progress or bool(os.environ.get(PLAIN))
+    hidden = not progress or plain()
     with tqdm(total=settings.total_steps, initial=len(history.losses), unit="step", disable=hidden) as bar:
         try:
             for step in range(len(history.losses), settings.total_steps):

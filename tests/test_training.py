@@ -20,9 +20,9 @@ from torch import nn
 
 from llama_lessons.data import CharTokenizer, random_batch, spread_windows
 from llama_lessons.llama import ARTICLE_PARTS, Decoder, Llama, LlamaConfig
+from llama_lessons.settings import PLAIN
 from llama_lessons.training import (
     CHECKPOINT,
-    PLAIN,
     TrainSettings,
     learning_rate,
     mean_loss,

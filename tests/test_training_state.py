@@ -15,7 +15,8 @@ from torch import nn
 from llama_lessons import training_state
 from llama_lessons.llama import ARTICLE_PARTS, Decoder, LlamaConfig, Parts
 from llama_lessons.norms import LayerNorm
-from llama_lessons.training import CHECKPOINT, PLAIN, TrainSettings, parameter_groups, train
+from llama_lessons.settings import PLAIN
+from llama_lessons.training import CHECKPOINT, TrainSettings, parameter_groups, train
 from llama_lessons.training_state import fingerprint, load_run
 
 CONFIG = LlamaConfig(

@@ -4,9 +4,9 @@ import os
 
 import torch
 
-__all__ = ["VARIABLE", "choose_device"]
+from llama_lessons.settings import DEVICE
 
-VARIABLE = "LLAMA_LESSONS_DEVICE"
+__all__ = ["choose_device"]
 
 
 def choose_device(name: str | None = None) -> torch.device:
@@ -17,8 +17,8 @@ def choose_device(name: str | None = None) -> torch.device:
     Raises:
         ValueError: if the device asked for is unknown or not on this machine.
     """
-    name = name or os.environ.get(VARIABLE) or ("cuda" if torch.cuda.is_available() else "cpu")
-    remedy = f"unset {VARIABLE} or set it to cpu"
+    name = name or os.environ.get(DEVICE) or ("cuda" if torch.cuda.is_available() else "cpu")
+    remedy = f"unset {DEVICE} or set it to cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:

@@ -24,10 +24,9 @@ from filelock import FileLock
 from platformdirs import user_cache_dir
 from tqdm.auto import tqdm
 
-__all__ = ["CACHE", "MATERIALS", "Material", "MaterialError", "cache_folder", "fetch"]
+from llama_lessons.settings import CACHE, plain
 
-CACHE = "LLAMA_LESSONS_CACHE"
-PLAIN = "LLAMA_LESSONS_PLAIN"
+__all__ = ["MATERIALS", "Material", "MaterialError", "cache_folder", "fetch"]
 
 
 class MaterialError(RuntimeError):
@@ -201,7 +200,7 @@ def _download(name: str, material: Material, path: Path, work: Path) -> Path:
 
 def _show_growth(process: subprocess.Popen, folder: Path, name: str, size: int) -> None:
     # pip's own bar goes to a terminal only, and its looks change; the bytes on the disk are there with any pip.
-    with tqdm(total=size, unit="B", unit_scale=True, desc=name, disable=bool(os.environ.get(PLAIN))) as bar:
+    with tqdm(total=size, unit="B", unit_scale=True, desc=name, disable=plain()) as bar:
         while process.poll() is None:
             try:
                 process.wait(0.1)

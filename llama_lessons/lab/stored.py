@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
-__all__ = ["FULL", "stored"]
+from llama_lessons.settings import FULL
 
-FULL = "LLAMA_LESSONS_FULL"
+__all__ = ["stored"]
+
 FOLDER = Path(__file__).with_name("results")
 
 

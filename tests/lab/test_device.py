@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-from llama_lessons.lab.device import VARIABLE, choose_device
+from llama_lessons.lab.device import choose_device
+from llama_lessons.settings import DEVICE
 
 
 @pytest.fixture(autouse=True)
 def _no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.delenv(DEVICE, raising=False)
 
 
 def test_cpu_where_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,15 +26,15 @@ def test_cuda_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_variable_comes_before_cuda_and_the_argument_before_both(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setenv(VARIABLE, "cuda:1")
+    monkeypatch.setenv(DEVICE, "cuda:1")
     assert choose_device() == torch.device("cuda:1")
     assert choose_device("cpu") == torch.device("cpu")
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:x"])
 def test_an_unknown_device_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setenv(VARIABLE, name)
-    with pytest.raises(ValueError, match=f"'{name}' is not a device that torch knows; unset {VARIABLE}"):
+    monkeypatch.setenv(DEVICE, name)
+    with pytest.raises(ValueError, match=f"'{name}' is not a device that torch knows; unset {DEVICE}"):
         choose_device()
 
 

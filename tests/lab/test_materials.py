@@ -18,6 +18,7 @@ import pytest
 
 from llama_lessons.lab import materials
 from llama_lessons.lab.materials import MATERIALS, Material, MaterialError, cache_folder, fetch
+from llama_lessons.settings import CACHE, PLAIN
 
 CONTENT = b"a small model\n" * 5000
 
@@ -79,8 +80,8 @@ def _no_network(monkeypatch, index, cache, request):
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(index))
-    monkeypatch.setenv(materials.CACHE, str(cache))
-    monkeypatch.setenv(materials.PLAIN, "1")
+    monkeypatch.setenv(CACHE, str(cache))
+    monkeypatch.setenv(PLAIN, "1")
 
 
 @pytest.fixture
@@ -214,7 +215,7 @@ def test_without_pip_the_remedy_is_named(toy, cache, tmp_path, monkeypatch):
 
 def test_a_cache_that_cannot_be_made_is_named(toy, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
-    monkeypatch.setenv(materials.CACHE, str(tmp_path / "file" / "cache"))
+    monkeypatch.setenv(CACHE, str(tmp_path / "file" / "cache"))
     with pytest.raises(MaterialError, match=r"toy cannot be kept in .* set LLAMA_LESSONS_CACHE to another folder"):
         fetch("toy")
 
@@ -227,9 +228,9 @@ def test_an_unknown_name_is_answered_with_the_known_ones():
 def test_cache_folder(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / "a cache"
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(materials.CACHE, "here")
+    monkeypatch.setenv(CACHE, "here")
     assert cache_folder() == tmp_path / "here"
-    monkeypatch.delenv(materials.CACHE)
+    monkeypatch.delenv(CACHE)
     assert "llama-lessons" in str(cache_folder())
 
 
@@ -340,7 +341,7 @@ def test_progress_follows_the_growth_of_the_download(toy, endless_pip, monkeypat
             if self.n >= 30_000:
                 raise KeyboardInterrupt
 
-    monkeypatch.delenv(materials.PLAIN)
+    monkeypatch.delenv(PLAIN)
     monkeypatch.setattr(materials, "tqdm", Bar)
     with pytest.raises(KeyboardInterrupt):
         fetch("toy")
@@ -350,7 +351,7 @@ def test_progress_follows_the_growth_of_the_download(toy, endless_pip, monkeypat
 
 @pytest.mark.parametrize("plain", ["1", ""])
 def test_plain_output_has_no_bar(toy, plain, monkeypatch, capsys):
-    monkeypatch.setenv(materials.PLAIN, plain)
+    monkeypatch.setenv(PLAIN, plain)
     fetch("toy")
     output = capsys.readouterr()
     assert output.out == ""
@@ -369,7 +370,7 @@ def test_every_pin_is_complete():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(MATERIALS))
 def test_the_real_thing(name, cache, monkeypatch):
-    monkeypatch.setenv(materials.CACHE, str(cache))
+    monkeypatch.setenv(CACHE, str(cache))
     path = fetch(name)
     assert left_in(cache) == [path.name]
     monkeypatch.setattr(subprocess, "Popen", None)

@@ -6,7 +6,8 @@ import re
 import pytest
 
 from llama_lessons.lab import stored as module
-from llama_lessons.lab.stored import FULL, stored
+from llama_lessons.lab.stored import stored
+from llama_lessons.settings import FULL
 
 
 @pytest.fixture(autouse=True)
