@@ -5,6 +5,7 @@ PYTHON ?= python3
 LAB_FLAGS ?=# for JupyterLab, such as --no-browser or --allow-root
 ARGS ?=# for pytest
 LESSON ?=# for grade, such as 03_rope: all lessons without it
+JSON ?=# for grade: a file for all verdicts, such as points.json
 
 RUN := .venv/bin/python
 
@@ -19,8 +20,8 @@ lab: .venv/.course-installed ## open the course in JupyterLab (LAB_FLAGS=--no-br
 	$(RUN) -m jupyterlab --ip=127.0.0.1 --ServerApp.root_dir="$(CURDIR)" \
 		--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB_FLAGS)
 
-grade: .venv/.course-installed ## grade your exercises, all or one lesson's (LESSON=03_rope)
-	@$(RUN) -m llama_lessons.grading.grade $(LESSON)
+grade: .venv/.course-installed ## grade your exercises, all or one lesson's (LESSON=03_rope JSON=points.json)
+	@$(RUN) -m llama_lessons.grading $(LESSON) $(if $(JSON),--json $(JSON))
 
 test: lint ## for authors: lint, and run every test and every notebook (ARGS="-k rope")
 	$(RUN) -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(ARGS)

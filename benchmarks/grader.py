@@ -46,10 +46,13 @@ def main() -> None:
     results = []
     for exercise in REGISTRY.values():
         right = median(exercise, exercise.reference)
-        wrong = {m.name: median(exercise, m.function) for m in exercise.misconceptions}
+        wrong = {m.name: median(exercise, m.make()) for m in exercise.misconceptions}
         slowest = max(wrong, key=wrong.get)
         results.append({"exercise": exercise.name, "right": right, "wrong": wrong})
         print(f"{exercise.name:<26}{right * 1e3:>10.1f}{wrong[slowest] * 1e3:>11.1f}   {slowest}")
+    every = sorted(time for result in results for time in (result["right"], *result["wrong"].values()))
+    middle, most = (1e3 * q for q in (statistics.median(every), statistics.quantiles(every, n=20)[-1]))
+    print(f"{len(every)} verdicts: median {middle:.0f} ms, 95 % in {most:.0f} ms, largest {every[-1] * 1e3:.0f} ms")
     if arguments.json:
         about = {"machine": platform.machine(), "torch": torch.__version__, "python": platform.python_version()}
         figures = {"first": first, "results": results}

@@ -10,9 +10,9 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 
 from tools.cells import ROOT, NotebookError
 
-# What the setup cell leaves alone. Colab brings all but nbval, which no notebook imports; above all it must not
-# touch torch and numpy, which the running kernel already holds.
-LEFT_ALONE = {"torch", "numpy", "matplotlib", "ipython", "ipywidgets", "pytest", "nbval"}
+# What the setup cell leaves alone, since Colab brings it; above all it must not touch torch and numpy, which the
+# running kernel already holds.
+LEFT_ALONE = {"torch", "numpy", "matplotlib", "ipython", "ipywidgets", "nbclient", "nbformat"}
 
 SETUP = """\
 # Setup: finds the course. Run this cell first; running it again does no harm.

@@ -5,10 +5,13 @@ import html
 from collections.abc import Callable
 from typing import Any
 
-from . import progress as store
+import torch
+
+from . import records
 from .engine import grade
 from .exercise import REGISTRY, Exercise, find_exercise, lessons
-from .report import BLUE, CheckFailed, card, in_notebook, quiet_terminal, show, verdict_html, verdict_text
+from .records import Record
+from .report import BLUE, CheckFailed, card, quiet_terminal, show, show_verdict
 
 __all__ = ["check", "hint", "progress"]
 
@@ -27,18 +30,19 @@ def check(function: Callable[..., Any], keep: bool = True) -> None:
     """
     __tracebackhide__ = True
     quiet_terminal()
-    verdict = grade(_exercise_of(function), function)
+    try:
+        exercise = _exercise_of(function)
+    except CheckFailed:
+        raise
+    except Exception as error:  # an object may do anything when it is asked for its name
+        raise CheckFailed(
+            f"check takes a function or class, and this object cannot be asked its name: {error}"
+        ) from None
+    verdict = grade(exercise, function)
     if keep:
         attempts = 0 if verdict.unsolved else 1
-        store.update(verdict.exercise.name, points=verdict.points, passed=verdict.passed, attempts=attempts)
-    text = verdict_text(verdict)
-    if verdict.passed:
-        show(text, verdict_html(verdict))
-        return
-    shown = in_notebook()
-    if shown:
-        show(text, verdict_html(verdict))
-    raise CheckFailed(text, shown=shown)
+        records.update(verdict.exercise, points=verdict.points, passed=verdict.passed, attempts=attempts)
+    show_verdict(verdict)
 
 
 def hint(function: Callable[..., Any] | str) -> None:
@@ -46,10 +50,10 @@ def hint(function: Callable[..., Any] | str) -> None:
     __tracebackhide__ = True
     quiet_terminal()
     exercise = _exercise_of(function, by_name=True)
-    seen = store.load().get(exercise.name, store.Record()).hints
+    seen = records.load().get(exercise.name, Record()).hints
     total = len(exercise.hints)
     if seen < total:
-        store.update(exercise.name, hints=1)
+        records.update(exercise.name, hints=1)
         hints = [(seen + 1, exercise.hints[seen])]
     else:
         hints = list(enumerate(exercise.hints, 1))
@@ -59,12 +63,12 @@ def hint(function: Callable[..., Any] | str) -> None:
 
 def progress() -> None:
     """Show the points of each lesson, and what is still open."""
-    records = store.load()
-    rows = [_lesson_row(lesson, exercises, records) for lesson, exercises in lessons().items()]
+    kept = records.load()
+    rows = [_lesson_row(lesson, exercises, kept) for lesson, exercises in lessons().items()]
     rows.append(("all lessons", sum(row[1] for row in rows), sum(row[2] for row in rows), ""))
-    lines = [f"{lesson:<22} {got:>5g} of {full:>3} points   {still}".rstrip() for lesson, got, full, still in rows]
+    lines = [f"{lesson:<22} {got:>5} of {full:>3} points   {still}".rstrip() for lesson, got, full, still in rows]
     cells = "".join(
-        f'<tr><th scope="row" style="text-align: left">{lesson}</th><td>{got:g} of {full}</td>'
+        f'<tr><th scope="row" style="text-align: left">{lesson}</th><td>{got} of {full}</td>'
         f'<td style="text-align: left; overflow-wrap: anywhere">{still}</td></tr>'
         for lesson, got, full, still in rows
     )
@@ -73,8 +77,8 @@ def progress() -> None:
     show("\n".join(lines), card("Your points", f"<table><thead>{head}</thead><tbody>{cells}</tbody></table>", BLUE))
 
 
-def _lesson_row(lesson: str, exercises: list[Exercise], records: dict) -> tuple[str, float, int, str]:
-    own = [records.get(exercise.name, store.Record()) for exercise in exercises]
+def _lesson_row(lesson: str, exercises: list[Exercise], kept: dict[str, Record]) -> tuple[str, int, int, str]:
+    own = [kept.get(exercise.name, Record()) for exercise in exercises]
     still = [exercise.name for exercise, record in zip(exercises, own, strict=True) if not record.passed]
     return lesson, sum(record.points for record in own), sum(e.points for e in exercises), ", ".join(still)
 
@@ -84,12 +88,7 @@ def _exercise_of(function: Any, by_name: bool = False) -> Exercise:
     if isinstance(function, str) and not by_name:
         remedy = f"check({function})" if function.isidentifier() else "check(apply_rope)"
         raise CheckFailed(f"check takes your function itself, not its name in quotes: write {remedy}")
-    name = function if isinstance(function, str) else getattr(function, "__name__", None)
-    if not isinstance(function, str) and not callable(function):
-        raise CheckFailed(
-            f"check and hint take your function itself, not a value of type {type(function).__name__}: write only its "
-            "name, without brackets and arguments behind it"
-        )
+    name = function if isinstance(function, str) else _name_of(function)
     exercise = find_exercise(name) if isinstance(name, str) else None
     if exercise is None:
         if name in (None, "<lambda>"):
@@ -98,6 +97,16 @@ def _exercise_of(function: Any, by_name: bool = False) -> Exercise:
         meant = f" Did you mean {close[0]}?" if close else " progress() lists them all."
         raise CheckFailed(f"no exercise is called {name!r}, and check goes by the function's name.{meant}")
     return exercise
+
+
+def _name_of(function: Any) -> Any:
+    __tracebackhide__ = True
+    if not callable(function):
+        raise CheckFailed(
+            f"check and hint take your function itself, not a value of type {type(function).__name__}: write only its "
+            "name, without brackets and arguments behind it"
+        )
+    return getattr(function, "name" if isinstance(function, torch.jit.ScriptFunction) else "__name__", None)
 
 
 def _div(text: str) -> str:

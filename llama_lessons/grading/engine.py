@@ -3,69 +3,33 @@
 import contextlib
 import inspect
 import io
-import math
 import re
-import signal
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .exercise import Exercise, Misconception
-from .expect import LearnerError, Mismatch, OutOfTime, expect_type, plain, same_chance
+from .exercise import Exercise
+from .expect import LearnerError, Mismatch, OutOfTime, expect_type, plain, same_chance, visible
 from .outcome import match_misconception
+from .process_settings import settings_kept, use_ordinary_settings
+from .time_limit import TimeLimit
+from .verdict import Result, Verdict
 
-__all__ = ["TIME_LIMIT_SECONDS", "Result", "Verdict", "grade"]
+__all__ = ["TIME_LIMIT_SECONDS", "UNCHANGED", "grade"]
 
 TIME_LIMIT_SECONDS = 10.0  # of computing
-WAITING = 6  # times as many of waiting
 
 UNCHANGED = "leaves its inputs as they were"
 _GRADING = str(Path(__file__).parent)
 _COURSE = str(Path(__file__).parents[1])
 _TORCH = str(Path(torch.__file__).parent)
 
-
-@dataclass(frozen=True)
-class Result:
-    """How one property went: `message` says what was wrong, `trace` is the learner's own traceback."""
-
-    name: str
-    passed: bool
-    message: str = ""
-    trace: str = ""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """How an answer did in an exercise."""
-
-    exercise: Exercise
-    results: tuple[Result, ...]
-    misconception: Misconception | None = None
-    unsolved: bool = False
-    problem: str = ""
-    printed: str = ""
-
-    @property
-    def passed(self) -> bool:
-        return bool(self.results) and all(result.passed for result in self.results)
-
-    @property
-    def points(self) -> float:
-        """Full points only for all properties; else their share, down to half a point; none for what was given."""
-        if self.passed:
-            return float(self.exercise.points)
-        if self.misconception and self.misconception.given:
-            return 0.0
-        share = sum(result.passed for result in self.results) / max(len(self.results), 1)
-        return min(math.floor(2 * share * self.exercise.points) / 2, self.exercise.points - 0.5)
+_running: list[str] = []  # the exercise that is being graded
 
 
 class Answer:
@@ -87,24 +51,27 @@ class Answer:
         # A property may go on using its inputs, so the answer gets them as copies that share gradients.
         given = [arg.clone() if isinstance(arg, Tensor) else arg for arg in args]
         before = [arg.detach().clone() if isinstance(arg, Tensor) else None for arg in given]
+        use_ordinary_settings()
         try:
             result = self._function(*given)
         except (OutOfTime, KeyboardInterrupt, Mismatch):  # what makes a function of a class may refuse it
             raise
         except BaseException as error:
             raise LearnerError from error
+        finally:
+            use_ordinary_settings()
         for name, old, new in zip(self._names, before, given, strict=False):
             if old is not None and not _identical(old, new.detach()):
                 self.changed_input = name
         name = self._exercise.name
         expect_type(result, self._exercise.returns, name)
-        self.answered = True
         result = plain(result)
+        self.answered = True
         device = next((arg.device.type for arg in args if isinstance(arg, Tensor)), None)
         for item in result if isinstance(result, tuple) else (result,):
             if not isinstance(item, Tensor):
                 continue
-            if item.layout != torch.strided:
+            if item.layout != torch.strided or item.is_nested:
                 raise Mismatch(f"{name} returned a sparse tensor: make it an ordinary one with .to_dense()")
             if item.is_complex():
                 raise Mismatch(f"{name} returned complex numbers, where real ones are expected")
@@ -119,48 +86,113 @@ def _identical(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)
 
 
-def grade(exercise: Exercise, function: Callable, seconds: float = TIME_LIMIT_SECONDS) -> Verdict:
+def grade(
+    exercise: Exercise, function: Callable, seconds: float = TIME_LIMIT_SECONDS, briefly: bool = False
+) -> Verdict:
     """Run every property of `exercise` on `function`, and look for the misconception behind a failure.
 
     It never raises for what the learner's code does. Where that code computes longer than `seconds`, or is
     interrupted, the verdict says so; nothing after that point is run. Of what it prints, the verdict keeps what
     belongs to the first property that failed.
+
+    Args:
+        exercise: what was asked.
+        function: the answer.
+        seconds: how long it may compute.
+        briefly: whether the first failure is enough, and nobody asks for the misconception behind it.
+
+    Raises:
+        RuntimeError: if the answer itself asks for a verdict, which has no end.
     """
-    problem = _signature_problem(exercise, function)
-    if problem:
-        return Verdict(exercise, (), problem=problem)
+    if _running:
+        raise RuntimeError(
+            f"check is running already, and {_running[0]} has called it. Is check(...) indented, so that it belongs to "
+            "the function's own body? Write it below the function, at the start of a line"
+        )
+    started = time.monotonic()
+    _running.append(exercise.name)
+    try:
+        found = _grade(exercise, unscripted(function), seconds, briefly)
+    except (Exception, GeneratorExit) as error:  # such as a class whose name or signature raises when it is read
+        found = {"problem": f"it cannot be used ({said(error)})"}
+    finally:
+        _running.clear()
+    return Verdict(exercise.name, exercise.lesson, exercise.points, **found, seconds=time.monotonic() - started)
+
+
+def _grade(exercise: Exercise, function: Callable, seconds: float, briefly: bool) -> dict[str, Any]:
+    if problem := _signature_problem(exercise, function):
+        return {"problem": problem}
     answer = Answer(function, exercise)
     results: list[Result] = []
-    misconception, problem = None, ""
-    printed = io.StringIO()
+    found: dict[str, Any] = {}
+    printed = Printed()
     started = time.monotonic()
-    try:
-        with _limit(seconds), _settings():
+    with settings_kept(), TimeLimit(seconds) as limit:
+        try:
             for prop in exercise.properties:
-                if all(result.passed for result in results):
-                    printed = output = io.StringIO()
-                else:
-                    output = io.StringIO()
+                output = Printed()
                 with contextlib.redirect_stdout(output):
-                    results.append(_run(prop.name, prop.test, answer))
+                    result = _run(prop.name, prop.test, answer, limit)
+                if all(earlier.passed for earlier in results):
+                    printed = output
+                results.append(result)
                 if _is_unsolved(results):
-                    return Verdict(exercise, tuple(_fill(exercise, [])), unsolved=True)
-            if exercise.parameters:
-                results.append(_unchanged(answer))
-            if not all(result.passed for result in results):
-                with contextlib.redirect_stdout(io.StringIO()):
-                    misconception = match_misconception(exercise, function)
-    except OutOfTime:
-        problem = (
-            f"{exercise.name} was still running after {seconds:g} seconds of computing, where milliseconds are enough. "
-            "Look for a loop that never ends"
+                    found["unsolved"] = True
+                    results.clear()
+                    break
+                if briefly and not result.passed:
+                    break
+            else:
+                if exercise.parameters:
+                    results.append(_unchanged(answer))
+                if not briefly and not all(result.passed for result in results):
+                    with contextlib.redirect_stdout(Printed()):
+                        found["mistake"] = match_misconception(exercise, function, limit)
+        except OutOfTime:
+            found["problem"] = (
+                f"{exercise.name} was still running after {seconds:g} seconds of computing, where milliseconds are "
+                "enough. Look for a loop that never ends"
+            )
+        except KeyboardInterrupt:
+            found["problem"] = (
+                f"{exercise.name} was interrupted after {time.monotonic() - started:.0f} seconds, where milliseconds "
+                "are enough. Look for a loop that never ends"
+            )
+    found["results"] = tuple(_fill(exercise, results))
+    if all(result.passed for result in found["results"]):
+        found["reason"] = exercise.reason
+    return found | {"printed": visible(printed.getvalue())}
+
+
+class Printed(io.StringIO):
+    """What an answer prints; it stays open even if the answer closes it."""
+
+    def close(self) -> None:
+        """Stay open: what was printed is still to be read."""
+
+
+def unscripted(function: Any) -> Any:
+    """A function of torch.jit.script as an ordinary one, which has a signature and raises what was raised in it."""
+    if not isinstance(function, torch.jit.ScriptFunction):
+        return function
+
+    def answer(*args: Any) -> Any:
+        try:
+            return function(*args)
+        except torch.jit.Error as error:
+            lines = str(error).strip().splitlines()
+            raise (ValueError if "ValueError" in lines[-1] else RuntimeError)(lines[-1]) from None
+
+    answer.__signature__ = inspect.Signature(
+        inspect.Parameter(
+            arg.name,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=arg.default_value if arg.has_default_value() else inspect.Parameter.empty,
         )
-    except KeyboardInterrupt:
-        problem = (
-            f"{exercise.name} was interrupted after {time.monotonic() - started:.0f} seconds, where milliseconds "
-            "are enough. Look for a loop that never ends"
-        )
-    return Verdict(exercise, tuple(_fill(exercise, results)), misconception, False, problem, printed.getvalue())
+        for arg in function.schema.arguments
+    )
+    return answer
 
 
 def _signature_problem(exercise: Exercise, function: Callable) -> str:
@@ -176,19 +208,29 @@ def _signature_problem(exercise: Exercise, function: Callable) -> str:
     return ""
 
 
-def _run(name: str, test: Callable, answer: Answer) -> Result:
+def _run(name: str, test: Callable, answer: Answer, limit: TimeLimit) -> Result:
     try:
         with same_chance():
-            test(answer)
+            limit.run(test, answer)
+    except (OutOfTime, KeyboardInterrupt):
+        raise
     except Mismatch as mismatch:
-        return Result(name, False, str(mismatch))
+        return Result(name, False, visible(str(mismatch)))
     except LearnerError as error:
-        cause = error.__cause__
-        return Result(name, False, f"{type(cause).__name__}: {cause}", _learner_trace(cause))
-    except Exception as error:
+        return Result(name, False, said(error.__cause__), _learner_trace(error.__cause__))
+    except BaseException as error:
         # A result so odd that the test itself trips over it is the answer's fault, and no traceback of ours helps.
-        return Result(name, False, f"what was returned cannot be used ({type(error).__name__}: {error})")
+        return Result(name, False, f"what was returned cannot be used ({said(error)})")
     return Result(name, True)
+
+
+def said(error: BaseException) -> str:
+    """The type of an exception and its text, whatever its text does."""
+    try:
+        text = str(error)
+    except BaseException:
+        text = "its text cannot be read"
+    return visible(f"{type(error).__name__}: {text}").removesuffix(": ")
 
 
 def _unchanged(answer: Answer) -> Result:
@@ -202,7 +244,7 @@ def _unchanged(answer: Answer) -> Result:
 
 def _is_unsolved(results: list[Result]) -> bool:
     # torch raises NotImplementedError too, for what a dtype or device cannot do; that is no stub.
-    stub = re.compile(r"NotImplementedError: (|.* is not solved yet)")
+    stub = re.compile(r"NotImplementedError(: .* is not solved yet)?")
     return len(results) == 1 and not results[0].passed and bool(stub.fullmatch(results[0].message))
 
 
@@ -223,51 +265,6 @@ def _learner_trace(error: BaseException) -> str:
         own.pop()
     if len(own) > 8:
         own = own[:4] + own[-4:]
-    lines = traceback.format_list(own) + traceback.format_exception_only(error)
+    text = "".join(traceback.format_list(own)) + said(error)
     # A notebook's cells have made-up file names, which tell a reader nothing.
-    return re.sub(r'File "[^"]*ipykernel_[^"]*", line', "Your cell, line", "".join(lines)).rstrip()
-
-
-@contextlib.contextmanager
-def _settings() -> Iterator[None]:
-    """Record gradients whatever the caller does, and use one thread.
-
-    Small tensors gain nothing from more threads, and lose much where other programs want the cores too.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.inference_mode(False), torch.enable_grad():
-            yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@contextlib.contextmanager
-def _limit(seconds: float) -> Iterator[None]:
-    """Raise OutOfTime in the main thread after `seconds` of computing; elsewhere only an interrupt ends a loop.
-
-    What other programs do on a busy machine is not the answer's fault, so it is this process's own time that counts,
-    and the clock on the wall only for code that waits.
-    """
-    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(*_: Any) -> None:
-        raise OutOfTime
-
-    timers = {
-        signal.ITIMER_PROF: (signal.SIGPROF, seconds),
-        signal.ITIMER_REAL: (signal.SIGALRM, WAITING * seconds),
-    }
-    old = {number: signal.signal(number, stop) for number, _ in timers.values()}
-    for timer, (_, limit) in timers.items():
-        signal.setitimer(timer, limit)
-    try:
-        yield
-    finally:
-        for timer in timers:
-            signal.setitimer(timer, 0)
-        for number, handler in old.items():
-            signal.signal(number, handler)
+    return re.sub(r'File "[^"]*ipykernel_[^"]*", line', "Your cell, line", visible(text)).rstrip()

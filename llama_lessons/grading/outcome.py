@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,8 +14,11 @@ from torch import Tensor
 
 from llama_lessons.lab.device import choose_device
 
-from .exercise import REGISTRY, Exercise, Misconception
-from .expect import OutOfTime, plain, same_chance
+from .exercise import REGISTRY, Exercise
+from .expect import OutOfTime, exact, plain, same_chance
+from .process_settings import use_ordinary_settings
+from .time_limit import TimeLimit
+from .verdict import Mistake
 
 __all__ = ["Outcome", "match_misconception", "observe"]
 
@@ -22,24 +26,38 @@ __all__ = ["Outcome", "match_misconception", "observe"]
 # How many of the cases in which a misconception shows have to agree with it: a second mistake may spoil some.
 ENOUGH = 0.75
 
+# How a diagnosis begins whose mistake leaves the numbers as they should be.
+ALL_ELSE = "The numbers are right, but "
+
 FACETS = {"numbers", "types", "changed", "gradients"}
+
+NOTHING = (0.0, 0)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """All that can be seen of one call: what it raised or returned, what it changed, its gradients."""
+    """All that can be seen of one call: what it raised or returned, what it changed, its gradients.
+
+    It is `telling` if its numbers are none that come about in many ways, such as zeros or an input handed back.
+    """
 
     error: type | None
     values: tuple
     changed: tuple[bool, ...]
     gradients: tuple
+    telling: bool = False
 
-    def differences(self, other: "Outcome") -> set[str]:
-        """In which of FACETS two calls can be told apart, beyond rounding: in all if only one of them raised."""
+    def differences(self, other: "Outcome", coarse: bool = False) -> set[str]:
+        """In which of FACETS two calls can be told apart: in all if only one of them raised.
+
+        Args:
+            coarse: whether numbers in half precision may differ by some of its steps, as they do where the same
+                formula is computed in it in another order.
+        """
         if self.error is not None or other.error is not None:
             return set() if self.error is other.error else set(FACETS)
         same = {
-            "numbers": _all_close(self.values, other.values),
+            "numbers": _all_close(self.values, other.values, coarse),
             "types": [_type(v) for v in self.values] == [_type(v) for v in other.values],
             "changed": self.changed == other.changed,
             "gradients": _all_close(self.gradients, other.gradients, coarse=True),
@@ -47,59 +65,68 @@ class Outcome:
         return {facet for facet, is_same in same.items() if not is_same}
 
 
-def observe(function: Callable, args: tuple, gradients_too: bool = True) -> Outcome:
+def observe(function: Callable, args: tuple, limit: TimeLimit | None = None, gradients_too: bool = True) -> Outcome:
     """Call `function` on copies of `args`, and ask for gradients of those tensors that require them."""
+    use_ordinary_settings()
     copies = tuple(_copy(arg, gradients_too) for arg in args)
     before = [arg.detach().clone() for arg in copies if isinstance(arg, Tensor)]
-    try:
-        with same_chance():
-            result = plain(function(*copies))
+
+    def call() -> tuple:
+        result = plain(function(*copies))
         if inspect.iscoroutine(result):
             result.close()
         # Read before the backward pass: it may refuse an input that was changed in place.
         after = [arg.detach().clone() for arg in copies if isinstance(arg, Tensor)]
         values = result if isinstance(result, tuple) else (result,)
-        gradients = _gradients(values, copies)
+        return values, after, _gradients(values, copies)
+
+    try:
+        with same_chance():
+            values, after, gradients = limit.run(call) if limit else call()
     except (OutOfTime, KeyboardInterrupt):
         raise
     except BaseException as error:
         if gradients_too and isinstance(error, RuntimeError):
             # For the sake of gradients torch forbids some changes in place.
-            return observe(function, args, gradients_too=False)
+            return observe(function, args, limit, gradients_too=False)
         return Outcome(type(error), (), (), ())
+    finally:
+        use_ordinary_settings()
     changed = tuple(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
-    return Outcome(None, values, changed, gradients)
+    return Outcome(None, values, changed, gradients, any(_tells(value, args) for value in values))
 
 
-def match_misconception(exercise: Exercise, function: Callable) -> Misconception | None:
-    """The misconception that `function` behaves like, wherever that one differs from a right answer.
+def match_misconception(exercise: Exercise, function: Callable, limit: TimeLimit) -> Mistake | None:
+    """The misconception that `function` behaves like.
 
-    First one is looked for that cannot be told from the answer in any of these cases. If there is none, one is taken
-    whose numbers the answer shares in most of them, so that a second, smaller mistake, such as a wrong dtype beside
-    a wrong sign, does not hide the first. Of several, the one seen in most cases is taken.
+    Sure is one that cannot be told from the answer in any case: where it shows, both do the same, and where it is
+    right, the answer is too. If there is none, one is taken whose numbers the answer shares in most of the cases in
+    which it shows, since a second mistake beside it spoils some. Of several, the one with the largest share is taken.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what wrong code makes torch say is not said to the learner
-        answers = _outcomes(exercise, function)
-        place = choose_device(), torch.get_default_dtype()
-        right = _known_outcomes(exercise.name, exercise.reference, *place)
-        wrong = [_known_outcomes(exercise.name, m.function, *place) for m in exercise.misconceptions]
+        answers = [observe(exercise.called(function), case, limit) for case in exercise.cases()]
+        right, wrong = known_outcomes(exercise.name, choose_device())
     compared = [list(map(_Compared, outcomes, right, answers)) for outcomes in wrong]
-    for exactly in (True, False):
-        seen = [_cases_alike(cases, exactly) for cases in compared]
-        if seen and max(seen):
-            return exercise.misconceptions[seen.index(max(seen))]
+    constant = len({outcome.values for outcome in answers if exercise.returns in (bool, int, float)}) == 1
+    for sure in (True, False)[: 1 if constant else 2]:
+        seen = [_cases_alike(cases, sure, 2 if exercise.parameters else 1) for cases in compared]
+        if seen and max(seen) > NOTHING:
+            found = exercise.misconceptions[seen.index(max(seen))]
+            diagnosis = found.diagnosis
+            if not sure:  # what else there is has not been looked at
+                diagnosis = re.sub(f"^{ALL_ELSE}(.)", lambda match: match[1].upper(), diagnosis)
+            return Mistake(found.name, diagnosis, sure, found.given)
     return None
 
 
-def _outcomes(exercise: Exercise, answer: Any) -> list[Outcome]:
-    return [observe(exercise.called(answer), case) for case in exercise.cases()]
-
-
 @cache
-def _known_outcomes(exercise: str, answer: Any, device: torch.device, dtype: torch.dtype) -> list[Outcome]:
-    """Outcomes of what the grader itself holds: always the same, so only the first wrong answer waits for them."""
-    return _outcomes(REGISTRY[exercise], answer)
+def known_outcomes(exercise: str, device: torch.device) -> tuple[list[Outcome], list[list[Outcome]]]:
+    """Outcomes of the reference and of each misconception: always the same, so only the first wrong answer waits."""
+    known = REGISTRY[exercise]
+    made = [known.reference, *(misconception.make() for misconception in known.misconceptions)]
+    outcomes = [[observe(known.called(function), case) for case in known.cases()] for function in made]
+    return outcomes[0], outcomes[1:]
 
 
 class _Compared:
@@ -114,34 +141,65 @@ class _Compared:
 
     @cached_property
     def from_bad(self) -> set[str]:
-        return self.answer.differences(self.bad)
+        return self.answer.differences(self.bad, coarse=True)
 
     @cached_property
     def from_good(self) -> set[str]:
         return self.answer.differences(self.good)
 
+    @cached_property
+    def is_nearer_to_bad(self) -> bool:
+        """Whether the answer lies clearly nearer to the misconception than to a right answer.
 
-def _cases_alike(cases: list[_Compared], exactly: bool) -> int:
-    """In how many cases the answer shares what is wrong with the misconception; 0 where that is too few to tell."""
+        In half precision, where numbers of another spelling differ, what is close to one may be close to both.
+        """
+        to_bad, to_good = (
+            sum(
+                (exact(a.detach()) - exact(b.detach())).nan_to_num().abs().sum().item()
+                for a, b in zip(self.answer.values, other.values, strict=False)
+                if isinstance(a, Tensor) and isinstance(b, Tensor) and a.shape == b.shape
+            )
+            for other in (self.bad, self.good)
+        )
+        return to_bad <= to_good / 2
+
+
+def _tells(value: Any, args: tuple) -> bool:
+    if not isinstance(value, Tensor):
+        return isinstance(value, bool) or (isinstance(value, (int, float)) and value not in (0, 1))
+    if value.is_nested or value.is_meta or value.layout != torch.strided or value.numel() < 2:
+        return False
+    value = value.detach()
+    handed_back = any(isinstance(arg, Tensor) and _close(arg, value, coarse=False) for arg in args)
+    return not handed_back and bool((value != value.flatten()[0]).any())
+
+
+def _cases_alike(cases: list[_Compared], sure: bool, fewest: int) -> tuple[float, int]:
+    """In which share, and how many, of the cases in which the misconception shows the answer does the same.
+
+    Nothing where that is too little to tell: one case may be chance, so where it is not sure there have to be `fewest`.
+    """
     shown = agreed = values = 0
     for case in cases:
         facets = case.shown
         if not facets:
-            # An answer that raises where the misconception is right has another cause.
-            if case.answer.error is not None and case.good.error is None:
-                return 0
+            if sure and case.from_good:
+                return NOTHING
+            values += sure and case.good.error is None
             continue
         shown += 1
-        if "numbers" in facets:
-            facets = facets - {"gradients"}  # those of wrong numbers are wrong too, which says nothing more
-        alike = not case.from_bad & (FACETS if exactly else facets | {"numbers"})
-        if alike and case.from_good & facets:
+        # Gradients of wrong numbers are wrong too, and those of an input that was changed may not be had: no news.
+        silent = {"gradients"} if facets & {"numbers", "changed"} else set()
+        compared = FACETS if sure else facets | {"numbers"}
+        alike = not case.from_bad & (compared - silent) and case.from_good & (facets - silent)
+        if alike and (sure or "numbers" not in facets or case.is_nearer_to_bad):
             agreed += 1
-            values += case.bad.error is None
-        elif exactly:
-            return 0
-    # Exceptions of the same type alone say too little.
-    return agreed if values and agreed >= (1 if exactly else ENOUGH) * shown else 0
+            values += case.bad.error is None if sure else case.bad.telling
+        elif sure:
+            return NOTHING
+    # Exceptions of the same type alone say too little, unless all else is right.
+    enough = values and agreed >= (shown if sure else max(fewest, ENOUGH * shown))
+    return (agreed / shown, agreed) if enough and agreed else NOTHING
 
 
 def _copy(arg: Any, gradients_too: bool) -> Any:
@@ -154,7 +212,7 @@ def _copy(arg: Any, gradients_too: bool) -> Any:
 
 def _gradients(values: tuple, copies: tuple) -> tuple:
     total = sum(
-        (v.double() * _weights(v)).sum()
+        (exact(v) * _weights(v)).sum()
         for v in values
         if isinstance(v, Tensor) and v.is_floating_point() and v.requires_grad
     )
@@ -169,31 +227,37 @@ def _gradients(values: tuple, copies: tuple) -> tuple:
 
 def _weights(value: Tensor) -> Tensor:
     # Any fixed weights do, as long as no two neighbours get the same.
-    return torch.linspace(0.5, 1.5, value.numel(), dtype=torch.float64).view(value.shape).to(value.device)
+    return torch.linspace(0.5, 1.5, value.numel(), dtype=torch.float64).view(value.shape)
 
 
 def _type(value: Any) -> Any:
     return (value.dtype, value.device.type, value.layout) if isinstance(value, Tensor) else type(value)
 
 
-def _all_close(ours: tuple, theirs: tuple, coarse: bool = False) -> bool:
+def _all_close(ours: tuple, theirs: tuple, coarse: bool) -> bool:
     return len(ours) == len(theirs) and all(_close(a, b, coarse) for a, b in zip(ours, theirs, strict=True))
 
 
 def _close(a: Any, b: Any, coarse: bool) -> bool:
     """Whether two values are equal up to rounding: if coarse, or of two dtypes, some steps of the coarser dtype."""
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return _all_close(a, b, coarse)
     if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
         if isinstance(a, float) and isinstance(b, float):
-            close = math.isclose(a, b, rel_tol=1e-10, abs_tol=1e-10) or (math.isnan(a) and math.isnan(b))
+            tolerance = 1e-6 if coarse else 1e-10  # coarse: as if it had gone through float32
+            close = math.isclose(a, b, rel_tol=tolerance, abs_tol=1e-10) or (math.isnan(a) and math.isnan(b))
             return type(a) is type(b) and close
         return type(a) is type(b) and (a is None or (isinstance(a, (bool, int, str)) and a == b))
-    if a.shape != b.shape or a.layout != b.layout or a.is_meta or b.is_meta:
+    if a.is_nested or b.is_nested or a.shape != b.shape or a.layout != b.layout or a.is_meta or b.is_meta:
         return False
     a, b = a.detach().cpu(), b.detach().cpu()
     if not (a.is_floating_point() and b.is_floating_point()):
         return a.dtype == b.dtype and torch.equal(a, b)
-    if a.dtype == b.dtype and not coarse:
-        tolerance = {torch.float64: 1e-10, torch.float32: 1e-5}.get(a.dtype, 1e-4)
-    else:
-        tolerance = max(8 * max(torch.finfo(a.dtype).eps, torch.finfo(b.dtype).eps), 1e-5)
-    return torch.allclose(a.double(), b.double(), rtol=tolerance, atol=tolerance, equal_nan=True)
+    step = max(torch.finfo(a.dtype).eps, torch.finfo(b.dtype).eps)
+    if step < torch.finfo(torch.float16).eps:
+        rtol = atol = 1e-10 if step < 1e-10 else 1e-5
+    elif coarse or a.dtype != b.dtype:
+        rtol = atol = 8 * step
+    else:  # a right answer may be rounded once more on its way, no further
+        rtol, atol = 1.05 * step, step / 64
+    return torch.allclose(a.double(), b.double(), rtol=rtol, atol=atol, equal_nan=True)

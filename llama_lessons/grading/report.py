@@ -6,30 +6,42 @@ import sys
 import textwrap
 from typing import Any
 
-from .engine import Result, Verdict
+from llama_lessons.settings import VERDICTS, plain
 
-__all__ = ["CheckFailed", "show", "verdict_html", "verdict_text"]
+from .verdict import Result, Verdict
 
-PLAIN = "LLAMA_LESSONS_PLAIN"
+__all__ = ["CheckFailed", "show", "show_verdict", "verdict_html", "verdict_text"]
+
+MIME = "application/vnd.llama-lessons.verdict+json"
+# Taken out of the environment, so that no cell comes upon it by chance.
+_WORD = os.environ.pop(VERDICTS, "")
 
 
 class CheckFailed(Exception):
-    """An answer is not right yet. Its text is the whole verdict; a notebook shows that as a card instead."""
+    """An answer is not right yet. Its text is the whole verdict; a notebook shows that as a card instead.
 
-    def __init__(self, message: str, *, shown: bool = False) -> None:
+    Args:
+        message: what to say.
+        verdict: the verdict as data, where the answer could be graded.
+        shown: whether a card says it already.
+    """
+
+    def __init__(self, message: str, *, verdict: Verdict | None = None, shown: bool = False) -> None:
         super().__init__(message)
+        self.verdict = verdict
         self.shown = shown
 
     def _render_traceback_(self) -> list[str]:
         """What IPython prints in place of a traceback: the grader's frames tell a learner nothing."""
-        text = str(self)
-        return [f"CheckFailed: {text.split(': ')[0] if self.shown else text}"]
+        return [f"CheckFailed: {_briefly(self.verdict)}" if self.shown and self.verdict else f"CheckFailed: {self}"]
 
 
 def in_notebook() -> bool:
     """Whether output goes to a notebook that shows HTML, and plain text was not asked for."""
-    if os.environ.get(PLAIN):
-        return False
+    return not plain() and _kernel()
+
+
+def _kernel() -> bool:
     try:
         from IPython import get_ipython
     except ImportError:
@@ -40,11 +52,31 @@ def in_notebook() -> bool:
 def show(text: str, markup: str) -> None:
     """Display `markup` with `text` as its plain twin, or print `text` where nothing shows HTML."""
     if in_notebook():
-        from IPython.display import display
-
-        display({"text/html": markup, "text/plain": text}, raw=True)
+        _display({"text/html": markup, "text/plain": text})
     else:
         print(text)
+
+
+def show_verdict(verdict: Verdict) -> None:
+    """Show a verdict, and send it to `make grade` where that has asked.
+
+    Raises:
+        CheckFailed: if the answer is not right.
+    """
+    __tracebackhide__ = True
+    if _WORD and _kernel():
+        _display({MIME: {"word": _WORD, "verdict": verdict.to_json()}})
+    text, shown = verdict_text(verdict), in_notebook()
+    if verdict.passed or shown:
+        show(text, verdict_html(verdict))
+    if not verdict.passed:
+        raise CheckFailed(text, verdict=verdict, shown=shown)
+
+
+def _display(data: dict[str, Any]) -> None:
+    from IPython.display import display
+
+    display(data, raw=True)
 
 
 def quiet_terminal() -> None:
@@ -67,51 +99,57 @@ def quiet_terminal() -> None:
 
 def headline(verdict: Verdict) -> str:
     """The first line of a verdict, the same on every machine."""
-    exercise, passed = verdict.exercise, sum(result.passed for result in verdict.results)
-    total = len(verdict.results)
+    name, full, total = verdict.exercise, verdict.full, len(verdict.results)
+    passed = sum(result.passed for result in verdict.results)
     if verdict.passed:
-        return f"{exercise.name} is right: {total} of {total} checks, {exercise.points} of {exercise.points} points."
+        return f"{name} is right: {total} of {total} checks, {full} of {full} points."
     if verdict.unsolved:
-        return f"{exercise.name} is not solved yet: put your answer in place of the line that raises."
+        return f"{name} is not solved yet: put your answer in place of the line that raises."
     if verdict.problem:
-        return f"{exercise.name} cannot be checked: {verdict.problem}."
-    return (
-        f"{exercise.name} is not right yet: {passed} of {total} checks, {verdict.points:g} of {exercise.points} points."
-    )
+        return f"{name} cannot be checked: {verdict.problem}."
+    return f"{name} is not right yet: {passed} of {total} checks, {verdict.points} of {full} points."
+
+
+def _briefly(verdict: Verdict) -> str:
+    """What the traceback says below a card."""
+    if verdict.unsolved:
+        return f"{verdict.exercise} is not solved yet"
+    return f"{verdict.exercise} {'cannot be checked' if verdict.problem else 'is not right yet'}"
 
 
 def advice(verdict: Verdict) -> str:
     """What to do next."""
-    name = verdict.exercise.name
-    return f"Stuck? Run hint({name})."
+    return f"Stuck? Run hint({verdict.exercise})."
+
+
+def suspicion(verdict: Verdict) -> str:
+    """How the mistake that was seen is introduced."""
+    how = "What seems to have happened" if verdict.mistake.sure else "One of your mistakes may be"
+    return f"{how} ({verdict.mistake.name}):"
 
 
 def verdict_text(verdict: Verdict) -> str:
     """The verdict in plain text, at most about one screen."""
     lines = [headline(verdict)]
     if verdict.passed:
-        return lines[0]
+        return "\n".join(lines + _wrapped(verdict.reason))
     if not verdict.unsolved and not verdict.problem:
-        if verdict.misconception:
-            lines += ["", f"What seems to have happened ({verdict.misconception.name}):"]
-            lines += textwrap.wrap(
-                verdict.misconception.diagnosis, 98, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
-            )
-        first = first_failure(verdict)
+        if verdict.mistake:
+            lines += ["", suspicion(verdict), *_wrapped(verdict.mistake.diagnosis)]
+        first = verdict.first_failure
         lines += ["", f"First check that failed: {first.name}", *(f"  {line}" for line in _detail(first).splitlines())]
         lines += ["", *(f"  {_mark(result, first)}  {result.name}" for result in verdict.results)]
     lines += _printed(verdict)
     return "\n".join([*lines, "", advice(verdict)])
 
 
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, 98, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+
+
 def _mark(result: Result, first: Result) -> str:
     # What fails after the first failure may do so because of it, and is not held against anybody by name.
     return "ok  " if result.passed else "FAIL" if result is first else "open"
-
-
-def first_failure(verdict: Verdict) -> Result:
-    """The first property that failed."""
-    return next(result for result in verdict.results if not result.passed)
 
 
 def _detail(result: Result) -> str:
@@ -155,15 +193,15 @@ def card(title: str, body: str, colour: str) -> str:
 def verdict_html(verdict: Verdict) -> str:
     """The verdict as a card."""
     if verdict.passed:
-        return card(f"✓ {headline(verdict)}", "", GREEN)
+        return card(f"✓ {headline(verdict)}", _paragraph(verdict.reason) if verdict.reason else "", GREEN)
     if verdict.unsolved:
         return card(f"○ {headline(verdict)}", _paragraph(advice(verdict)), BLUE)
     parts = []
     if not verdict.problem:
-        if verdict.misconception:
-            name, text = html.escape(verdict.misconception.name), html.escape(verdict.misconception.diagnosis)
-            parts.append(f'<div style="margin: 6px 0"><em>What seems to have happened ({name}):</em> {text}</div>')
-        first = first_failure(verdict)
+        if verdict.mistake:
+            how, text = html.escape(suspicion(verdict)), html.escape(verdict.mistake.diagnosis)
+            parts.append(f'<div style="margin: 6px 0"><em>{how}</em> {text}</div>')
+        first = verdict.first_failure
         parts.append(f"<div>First check that failed: <strong>{html.escape(first.name)}</strong></div>")
         parts.append(f'<pre style="{_CODE}">{html.escape(_detail(first))}</pre>')
         words = {"ok  ": "✓ passed", "FAIL": "✗ failed", "open": "○ open"}

@@ -15,6 +15,9 @@ ANSWERS = {
     "pairs are neighbours": """\
 a, b = x[..., 0::2].float(), x[..., 1::2].float()
     return torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1).flatten(-2).to(x.dtype)""",
+    "One of your mistakes may be": """\
+a, b = x.chunk(2, dim=-1)
+    return torch.cat((a * cos + b * sin, b * cos - a * sin), dim=-1).to(x.dtype) + (x.dtype == torch.bfloat16)""",
     "Your code raised": "return x.a_long_name_that_does_not_exist_and_has_to_be_wrapped(cos, sin)",
     "Your code printed": "print('a long line of what somebody wants to see: ' * 9)\n    return x",
     "is right": """\

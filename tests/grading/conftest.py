@@ -52,7 +52,7 @@ class Learner:
         """Save the notebooks and start to grade them."""
         for lesson, nb in self.notebooks.items():
             nbformat.write(nb, self.folder / f"{lesson}.ipynb")
-        command = [sys.executable, "-m", "llama_lessons.grading.grade", "--exercises", str(self.folder)]
+        command = [sys.executable, "-m", "llama_lessons.grading", "--exercises", str(self.folder)]
         command += [*options, *lessons]
         env = {**os.environ, "LLAMA_LESSONS_PROGRESS": str(self.progress), "LLAMA_LESSONS_DEVICE": "cpu", **variables}
         return subprocess.Popen(

@@ -7,7 +7,9 @@ from torch import Tensor, nn
 from llama_lessons.grading.engine import UNCHANGED, grade
 from llama_lessons.grading.exercise import REGISTRY, Exercise
 from llama_lessons.grading.expect import Mismatch, expect_close, random_tensor
+from llama_lessons.grading.families import float32_out, kept_from_the_first_call
 from llama_lessons.grading.report import verdict_text
+from llama_lessons.grading.verdict import Mistake
 
 
 class Scale(nn.Module):
@@ -17,11 +19,6 @@ class Scale(nn.Module):
 
     def forward(self, x):
         return x * self.weight
-
-
-class ScaleTwice(Scale):
-    def forward(self, x):
-        return x * self.weight * self.weight
 
 
 class ScaleInPlace(Scale):
@@ -59,12 +56,10 @@ def cases():
 @pytest.fixture
 def scale():
     exercise = Exercise(
-        name="Scale",
+        Scale,
         lesson="00_start_here",
         points=2,
         minutes=5,
-        parameters=("dim",),
-        reference=Scale,
         cases=cases,
         hints=("a", "b"),
         returns=Tensor,
@@ -72,11 +67,16 @@ def scale():
     )
 
     @exercise.property("scales")
-    def _(answer):
+    def scales(answer):
         for tokens, gains in cases():
             expect_close(answer(tokens, gains), tokens * gains, where="x of shape (2, 3)")
 
-    exercise.misconception("gains twice", "You multiply by the gains twice.")(ScaleTwice)
+    exercise.slips("""
+        gains twice: x * self.weight -> x * self.weight * self.weight
+            You multiply by the gains twice.
+    """)
+    float32_out(exercise, "x")
+    kept_from_the_first_call(exercise, "x")
     yield exercise
     del REGISTRY["Scale"]
 
@@ -93,7 +93,7 @@ def test_a_wrong_class_is_named(scale):
             return x * self.weight**2
 
     verdict = grade(scale, Mine)
-    assert verdict.misconception.name == "gains twice"
+    assert verdict.mistake == Mistake("gains twice", "You multiply by the gains twice.")
 
 
 def test_an_input_changed_in_place_is_named_by_the_call(scale):

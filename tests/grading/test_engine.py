@@ -1,7 +1,9 @@
 """Each kind of answer that cannot be right gets a sentence of its own, and no answer brings the grader down."""
 
 import functools
+import signal
 import sys
+import threading
 import time
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from llama_lessons import rope
+from llama_lessons.grading import CheckFailed, check
 from llama_lessons.grading.engine import grade
 from llama_lessons.grading.exercise import REGISTRY
 from llama_lessons.grading.report import verdict_html, verdict_text
@@ -126,12 +129,55 @@ def test_meta_tensor_is_refused_where_no_input_says_a_device():
     ("function", "sentence"),
     [
         (lambda mix, x: torch.tensor(True), "returned a torch.Tensor, where a bool is expected; return True or False"),
-        (lambda mix, x: np.bool_(True), "returned a numpy.bool, where a bool is expected; return True or False"),
         (lambda mix, x: 1, "returned an int, where a bool is expected"),
     ],
 )
 def test_bool_is_asked_for(function, sentence):
     assert sentence in message(failed(function, "is_order_blind"))
+
+
+def test_a_number_of_numpy_is_a_number():
+    reference = REGISTRY["is_order_blind"].reference
+    assert grade(REGISTRY["is_order_blind"], lambda mix, x: np.bool_(reference(mix, x))).passed
+    reference = REGISTRY["kv_cache_bytes"].reference
+    assert grade(REGISTRY["kv_cache_bytes"], lambda *args: np.int64(reference(*args))).passed
+
+
+class YesInt(int):
+    """Equal to every number."""
+
+    def __eq__(self, other):
+        return True
+
+    def __ne__(self, other):
+        return False
+
+    def __index__(self):
+        return 7
+
+    __int__ = __index__
+    __hash__ = int.__hash__
+
+
+class YesStr(str):
+    """Equal to every text."""
+
+    def __eq__(self, other):
+        return True
+
+    def strip(self, *args):
+        return self
+
+    __hash__ = str.__hash__
+    removesuffix = lower = strip
+
+
+def test_numbers_and_letters_are_compared_by_value_whatever_they_say_of_themselves():
+    for exercise in REGISTRY.values():
+        if exercise.is_question:
+            assert not grade(exercise, lambda: YesStr("z")).passed
+        elif exercise.returns is int:
+            assert not grade(exercise, lambda *args: YesInt(-1)).passed
 
 
 @pytest.mark.parametrize(
@@ -204,6 +250,57 @@ def speaks_at_length(x, cos, sin):
     raise RuntimeError("\n".join(f"line {i} " + "x" * 500 for i in range(100)))
 
 
+class Mute(Exception):
+    """Whose text cannot be had."""
+
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+class Leaving(Exception):
+    """Whose text ends Python."""
+
+    def __str__(self):
+        sys.exit("bye")
+
+
+class Wordless(Exception):
+    """Whose text is none."""
+
+    def __str__(self):
+        return 5
+
+
+def raising(error):
+    def answer(x, cos, sin):
+        raise error
+
+    return answer
+
+
+class RaisesBackwards(torch.autograd.Function):
+    """The right numbers, and an exit where gradients are asked for."""
+
+    @staticmethod
+    def forward(ctx, x, cos, sin):
+        return right(x, cos, sin)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise Own("backwards")
+
+
+def hooked(x, cos, sin):
+    result = right(x, cos, sin)
+    if result.requires_grad:
+        result.register_hook(raising_hook)
+    return result
+
+
+def raising_hook(gradient):
+    raise Own("in a hook")
+
+
 @pytest.mark.parametrize(
     ("function", "sentence"),
     [
@@ -212,6 +309,13 @@ def speaks_at_length(x, cos, sin):
         (raises_own, "Own: odd"),
         (raises_keyless, "KeyError"),
         (speaks_at_length, "lines left out"),
+        (raising(Mute()), "Mute: its text cannot be read"),
+        (raising(Leaving()), "Leaving: its text cannot be read"),
+        (raising(Wordless()), "Wordless: its text cannot be read"),
+        (raising(ValueError("\ud800 and \x1b[2J")), "ValueError: \\ud800 and \\x1b[2J"),
+        (lambda x, cos, sin: RaisesBackwards.apply(x, cos, sin), "Own: backwards"),
+        (hooked, "Own: in a hook"),
+        (lambda x, cos, sin: torch.nested.nested_tensor([x[0, 0]]), "returned a sparse tensor"),
     ],
 )
 def test_no_exception_escapes(function, sentence):
@@ -246,14 +350,81 @@ def endless_and_idle(x, cos, sin):
         time.sleep(1)
 
 
-@pytest.mark.parametrize("function", [endless, endless_and_deaf, endless_and_idle])
+def endless_inside_a_bare_except(x, cos, sin):
+    try:
+        while True:
+            pass
+    except:  # noqa: E722
+        return x
+
+
+def endless_around_a_bare_except(x, cos, sin):
+    while True:
+        try:
+            torch.ones(9).sum()
+        except:  # noqa: E722
+            x = -x
+
+
+def endless_backwards(x, cos, sin):
+    result = right(x, cos, sin)
+    if result.requires_grad:
+        result.register_hook(lambda gradient: endless(gradient, cos, sin))
+    return result
+
+
+LOOPS = [endless, endless_and_deaf, endless_inside_a_bare_except, endless_around_a_bare_except, endless_backwards]
+
+
+def is_cut(verdict):
+    want = "still running after 0.3 seconds of computing, where milliseconds are enough. Look for a loop"
+    return want in verdict.problem and not verdict.passed
+
+
+@pytest.mark.parametrize("function", [*LOOPS, endless_and_idle])
 def test_an_endless_loop_is_cut(function):
-    verdict = failed(function, seconds=0.3)
-    assert (
-        "still running after 0.3 seconds of computing, where milliseconds are enough. Look for a loop"
-        in verdict.problem
-    )
-    assert verdict.points == 0
+    assert is_cut(failed(function, seconds=0.3))
+    assert signal.getitimer(signal.ITIMER_PROF) == signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+@pytest.mark.parametrize("function", LOOPS)
+def test_an_endless_loop_is_cut_where_there_are_no_timers(function, monkeypatch):
+    """As on Windows, where `signal` has no setitimer."""
+    monkeypatch.delattr(signal, "setitimer")
+    assert is_cut(failed(function, seconds=0.3))
+    assert grade(REGISTRY["apply_rope"], right).passed
+
+
+def test_an_endless_loop_is_cut_in_another_thread():
+    verdicts = []
+    thread = threading.Thread(target=lambda: verdicts.append(grade(REGISTRY["apply_rope"], endless, seconds=0.3)))
+    thread.start()
+    thread.join(60)
+    assert is_cut(verdicts[0])
+
+
+def checks_itself(x, cos, sin):
+    check(apply_rope)
+    return right(x, cos, sin)
+
+
+def apply_rope(x, cos, sin):
+    return checks_itself(x, cos, sin)
+
+
+def checks_another_and_loops(x, cos, sin):
+    try:
+        check(REGISTRY["rope_frequencies"].reference)
+    except RuntimeError:
+        endless(x, cos, sin)
+
+
+def test_a_check_within_an_answer_is_refused():
+    verdict = failed(checks_itself)
+    assert "check is running already, and apply_rope has called it. Is check(...) indented" in message(verdict)
+    assert is_cut(failed(checks_another_and_loops, seconds=0.3))
+    with pytest.raises(CheckFailed, match="apply_rope is not right yet"):
+        check(apply_rope, keep=False)
 
 
 def waits(x, cos, sin):
@@ -313,7 +484,7 @@ def test_right_answer_prints_nothing(capsys):
     verdict = grade(REGISTRY["apply_rope"], talks)
     assert verdict.passed
     assert capsys.readouterr().out == ""
-    assert verdict_text(verdict) == "apply_rope is right: 10 of 10 checks, 5 of 5 points."
+    assert verdict_text(verdict) == "apply_rope is right: 8 of 8 checks, 5 of 5 points."
 
 
 def test_learner_keeps_random_state_threads_and_stdout():
@@ -325,6 +496,73 @@ def test_learner_keeps_random_state_threads_and_stdout():
     assert sys.stdout is out
 
 
+def closes_stdout(x, cos, sin):
+    print("before")
+    sys.stdout.close()
+    return -right(x, cos, sin)
+
+
+def prints_a_lone_surrogate(x, cos, sin):
+    print("\ud800\x1b[2J")
+    return -right(x, cos, sin)
+
+
+def test_whatever_is_printed_the_verdict_can_be_shown():
+    assert "Your code printed:\n  before" in verdict_text(failed(closes_stdout))
+    text = verdict_text(failed(prints_a_lone_surrogate))
+    assert "Your code printed:\n  \\ud800\\x1b[2J" in text
+    text.encode()
+
+
+def test_what_an_answer_sets_for_the_whole_process_spoils_no_verdict():
+    frequencies, cells = REGISTRY["rope_frequencies"], (torch.get_default_dtype(), torch.get_default_device())
+
+    def sets_everything(head_dim, theta=10_000.0):
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        torch.set_grad_enabled(False)
+        torch.set_num_threads(2)
+        return frequencies.reference(head_dim, theta)
+
+    grade(frequencies, sets_everything)
+    assert (torch.get_default_dtype(), torch.get_default_device()) == cells
+    assert torch.is_grad_enabled()
+    assert grade(REGISTRY["to_interleaved"], rope.to_interleaved).passed
+
+
+@pytest.mark.parametrize("device", ["meta", "cpu"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_what_a_notebook_has_set_before_fails_no_right_answer(device, dtype):
+    torch.set_default_dtype(dtype)
+    torch.set_default_device(device)
+    try:
+        for name in ("apply_rope", "to_interleaved", "rope_frequencies"):
+            assert grade(REGISTRY[name], getattr(rope, name)).passed
+        assert torch.get_default_dtype() == dtype
+        assert torch.get_default_device().type == device
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+
+
+class Hostile:
+    """Raises whatever it is asked."""
+
+    def __getattribute__(self, name):
+        raise RuntimeError("hands off")
+
+    def __call__(self, x, cos, sin):
+        return x
+
+
+def test_an_object_that_refuses_every_question_gets_a_verdict():
+    verdict = grade(REGISTRY["apply_rope"], Hostile())
+    assert not verdict.passed
+    assert verdict.problem
+    with pytest.raises(CheckFailed):
+        check(Hostile())
+
+
 def test_any_callable_is_graded():
     class Rope(nn.Module):
         def forward(self, x, cos, sin):
@@ -332,6 +570,18 @@ def test_any_callable_is_graded():
 
     assert grade(REGISTRY["apply_rope"], Rope()).passed
     assert grade(REGISTRY["apply_rope"], functools.partial(right, layout="half")).passed
+
+
+@torch.jit.script
+def to_interleaved(weight: Tensor, n_heads: int):
+    if weight.shape[0] % (2 * n_heads) != 0:
+        raise ValueError("rows")
+    return weight.unflatten(0, [n_heads, 2, -1]).transpose(1, 2).flatten(0, 2)
+
+
+def test_a_scripted_function_is_graded_like_its_source(capsys):
+    check(to_interleaved, keep=False)
+    assert capsys.readouterr().out.startswith("to_interleaved is right")
 
 
 def test_no_grad_around_check_does_not_fail_a_right_answer():
@@ -349,7 +599,7 @@ def test_verdict_on_cuda_is_the_same(monkeypatch):
             monkeypatch.setenv("LLAMA_LESSONS_DEVICE", device)
             texts.append(verdict_text(grade(exercise, exercise.reference)))
             for misconception in exercise.misconceptions:
-                assert grade(exercise, misconception.function).misconception is misconception
+                assert grade(exercise, misconception.make()).mistake.name == misconception.name
         assert texts[0] == texts[1]
     verdict = grade(REGISTRY["apply_rope"], lambda x, cos, sin: right(x, cos, sin).cpu())
     assert "given tensors on cuda, and returned one on cpu" in message(verdict)

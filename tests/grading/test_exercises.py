@@ -4,15 +4,18 @@ import ast
 import inspect
 import re
 import textwrap
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from llama_lessons.grading import exercises  # noqa: F401  (fills the registry)
+from llama_lessons.grading import exercises
 from llama_lessons.grading.engine import grade
 from llama_lessons.grading.exercise import REGISTRY, lessons
 from llama_lessons.grading.report import headline, verdict_html, verdict_text
+from llama_lessons.grading.verdict import Mistake
+from tests.grading.answers import collect
 from tools.grader_report import solutions
 
 EXERCISES = [pytest.param(exercise, id=name) for name, exercise in REGISTRY.items()]
@@ -21,12 +24,8 @@ MISCONCEPTIONS = [
     for exercise in REGISTRY.values()
     for misconception in exercise.misconceptions
 ]
-RIGHT = [
-    pytest.param(exercise, function, id=f"{exercise.name}-{number}")
-    for exercise in REGISTRY.values()
-    for number, function in enumerate([exercise.reference, *exercise.alternatives])
-]
 SOLVED = solutions()
+RIGHT, _ = collect()
 
 
 def failures(verdict):
@@ -40,31 +39,41 @@ def test_catalogue_is_complete(exercise):
         assert exercise.hints
     else:
         assert len(exercise.misconceptions) >= 4
-        assert len(exercise.alternatives) >= 1
         assert 2 <= len(exercise.hints) <= 3
         assert 3 <= exercise.minutes <= 20
     assert exercise.points > 0
     for kind in (exercise.properties, exercise.misconceptions):
         names = [item.name for item in kind]
         assert len(set(names)) == len(names)
+    for misconception in exercise.misconceptions:
+        assert misconception.diagnosis.endswith((".", "?", ")"))
 
 
-@pytest.mark.parametrize(("exercise", "function"), RIGHT)
-def test_reference_and_alternatives_pass(exercise, function):
-    verdict = grade(exercise, function)
+def test_every_file_is_named_after_its_exercise():
+    """Whoever reads of an exercise finds its file, and whoever writes a file has to name it in one place."""
+    folder = Path(exercises.__file__).parent
+    listed = {folder / lesson / f"{name}.py" for lesson, names in exercises.EXERCISES.items() for name in names}
+    named = {Path(inspect.getfile(e.reference)): e.name for e in REGISTRY.values() if not e.is_question}
+    assert {path: path.stem for path in listed if path.stem != "questions"} == named
+    assert {path for path in folder.glob("*/*.py") if "= Exercise(" in path.read_text()} == set(named)
+
+
+@pytest.mark.parametrize("exercise", EXERCISES)
+def test_the_reference_passes(exercise):
+    verdict = grade(exercise, exercise.reference)
     assert verdict.passed, failures(verdict)
     assert verdict.points == exercise.points
     assert not verdict.printed
-    assert verdict_text(verdict) == headline(verdict)
+    assert verdict_text(verdict).splitlines()[0] == headline(verdict)
+    assert " ".join(verdict_text(verdict).split()) == f"{headline(verdict)} {exercise.reason}".strip()
 
 
 @pytest.mark.parametrize(("exercise", "misconception"), MISCONCEPTIONS)
 def test_misconception_is_rejected_and_named(exercise, misconception):
-    verdict = grade(exercise, misconception.function)
+    verdict = grade(exercise, misconception.make())
     assert not verdict.passed
     assert 0 <= verdict.points < exercise.points
-    assert verdict.points == int(2 * verdict.points) / 2
-    assert verdict.misconception is misconception, (verdict.misconception and verdict.misconception.name, verdict)
+    assert verdict.mistake == Mistake(misconception.name, misconception.diagnosis, True, misconception.given), verdict
 
     text, markup = verdict_text(verdict), verdict_html(verdict)
     assert misconception.diagnosis in " ".join(text.split())
@@ -117,7 +126,7 @@ def test_an_answer_without_a_thought_does_not_pass(exercise, blank):
 
 @pytest.mark.parametrize("exercise", EXERCISES)
 def test_verdict_is_the_same_each_time(exercise):
-    function = exercise.misconceptions[0].function
+    function = exercise.misconceptions[0].make()
     torch.manual_seed(1)
     first = grade(exercise, function)
     torch.manual_seed(2)
@@ -132,7 +141,8 @@ def code_lines(source):
 
 @pytest.mark.parametrize("exercise", EXERCISES)
 def test_hints_hold_no_line_of_an_answer(exercise):
-    sources = [textwrap.dedent(inspect.getsource(function)) for function in exercise.alternatives]
+    right = [answer for name, answer in RIGHT if name == exercise.name and inspect.getsourcefile(answer)]
+    sources = [textwrap.dedent(inspect.getsource(answer)) for answer in right]
     sources = [source[re.search(r"^(?:def|class) ", source, re.MULTILINE).start() :] for source in sources]
     if exercise.name in SOLVED:
         sources.append(SOLVED[exercise.name].source)

@@ -67,7 +67,7 @@ def test_every_exercise_needs_a_solution(monkeypatch, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lesson", lessons())
-def test_all_is_named_and_nearly_all_is_killed(lesson, tmp_path, capsys):
+def test_all_is_named_and_all_is_killed(lesson, tmp_path, capsys):
     code = main([lesson, "--json", str(tmp_path / "report.json")])
     out = capsys.readouterr().out
     assert code == 0, out

@@ -43,7 +43,7 @@ def test_failure_in_a_script_prints_the_verdict_and_no_traceback(tmp_path):
     done = run_script(tmp_path, WRONG + "check(apply_rope)\nprint('not reached')\n")
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr.startswith("CheckFailed: apply_rope is not right yet: 0 of 10 checks, 0 of 5 points.")
+    assert done.stderr.startswith("CheckFailed: apply_rope is not right yet: 0 of 8 checks, 0 of 5 points.")
     assert "Traceback" not in done.stderr
     assert "llama_lessons/grading" not in done.stderr
     assert 'raise ValueError("<b>bold</b> & " + repr(tuple(x.shape)))' in done.stderr
@@ -52,7 +52,7 @@ def test_failure_in_a_script_prints_the_verdict_and_no_traceback(tmp_path):
 
 def test_other_exceptions_in_a_script_keep_their_traceback(tmp_path):
     done = run_script(tmp_path, WRONG + RIGHT + "check(apply_rope)\n1 / 0\n")
-    assert done.stdout == "apply_rope is right: 10 of 10 checks, 5 of 5 points.\n"
+    assert done.stdout == "apply_rope is right: 8 of 8 checks, 5 of 5 points.\n"
     assert "Traceback" in done.stderr
     assert "ZeroDivisionError" in done.stderr
 
@@ -78,7 +78,7 @@ def test_notebook_shows_a_card_and_one_line_of_error(tmp_path):
     assert "<b>bold" not in markup
     assert "&lt;script&gt;" in markup
     assert "&lt;b&gt;bold&lt;/b&gt; &amp; (1, 1, 3, 2)" in markup
-    assert plain.startswith("apply_rope is not right yet: 0 of 10 checks, 0 of 5 points.")
+    assert plain.startswith("apply_rope is not right yet: 0 of 8 checks, 0 of 5 points.")
     assert "ValueError: <b>bold</b> & (1, 1, 3, 2)" in plain
     assert "Your cell, line 6, in apply_rope" in plain
     assert error.output_type == "error"
@@ -87,7 +87,7 @@ def test_notebook_shows_a_card_and_one_line_of_error(tmp_path):
     (first_hint,) = outputs[2]
     assert "Hint 1 of 3 for apply_rope" in first_hint.data["text/html"]
     (right,) = outputs[4]
-    assert right.data["text/plain"] == "apply_rope is right: 10 of 10 checks, 5 of 5 points."
+    assert right.data["text/plain"] == "apply_rope is right: 8 of 8 checks, 5 of 5 points."
     assert "✓ apply_rope is right" in right.data["text/html"]
     (points,) = outputs[5]
     assert re.search(r"03_rope +5 of +24 points", points.data["text/plain"])
@@ -102,7 +102,7 @@ def test_plain_text_on_request_in_a_notebook(tmp_path):
     assert error.traceback[0].startswith("CheckFailed: apply_rope is not right yet")
     assert "ValueError: <b>bold</b>" in error.traceback[0]
     (right,) = outputs[2]
-    assert right.text == "apply_rope is right: 10 of 10 checks, 5 of 5 points.\n"
+    assert right.text == "apply_rope is right: 8 of 8 checks, 5 of 5 points.\n"
 
 
 def lambda_named(name):
@@ -171,7 +171,7 @@ def test_progress_shows_points_and_what_is_open(capsys):
         return reference(mix, x)
 
     check(is_order_blind)
-    assert capsys.readouterr().out == "is_order_blind is right: 9 of 9 checks, 3 of 3 points.\n"
+    assert capsys.readouterr().out == "is_order_blind is right: 8 of 8 checks, 3 of 3 points.\n"
     progress()
     lines = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"00_start_here +3 of +3 points", lines[0])

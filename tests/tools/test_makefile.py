@@ -114,6 +114,8 @@ def test_a_test_run_that_fails_fails_make(course: Course) -> None:
 
 def test_grade_takes_a_lesson_or_all(course: Course) -> None:
     course.make("grade", "LESSON=03_rope")
-    assert (course.folder / "calls").read_text().splitlines()[-1] == "-m llama_lessons.grading.grade 03_rope"
+    assert (course.folder / "calls").read_text().splitlines()[-1] == "-m llama_lessons.grading 03_rope"
+    course.make("grade", "JSON=points.json")
+    assert (course.folder / "calls").read_text().splitlines()[-1] == "-m llama_lessons.grading --json points.json"
     course.make("grade")
-    assert (course.folder / "calls").read_text().splitlines()[-1] == "-m llama_lessons.grading.grade"
+    assert (course.folder / "calls").read_text().splitlines()[-1] == "-m llama_lessons.grading"

@@ -1,4 +1,4 @@
-"""causal_attention: scores, mask, softmax, values."""
+"""Exercise 1: scores, mask, softmax, values."""
 
 from collections.abc import Callable
 
@@ -7,58 +7,64 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...exercise import Exercise
-from ...expect import Mismatch, expect_close, expect_like, expect_value_error
-from .common import (
+from ...expect import (
     HALVES,
-    LESSON,
     at_least_float32,
-    attend,
-    by_formula,
-    counted,
     draw,
+    expect_close,
     expect_gradients,
-    low_past_high_future,
-    places_up_to,
+    expect_like,
+    expect_same_for_views,
+    expect_value_error,
+    tensor,
 )
-from .slips import add_slips
+from ...families import another_error, float32_out, no_gradient
+from .common import LESSON, SLIPS, by_formula, hard_inputs
 
 
-def refuse_too_many_queries(q: Tensor, k: Tensor) -> None:
+def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    dtype, head_dim = q.dtype, q.shape[3]
     if q.shape[2] > k.shape[2]:
-        raise ValueError(f"{q.shape[2]} queries have only {k.shape[2]} keys")
+        raise ValueError("more queries than keys")
+    q, k, v = (at_least_float32(x) for x in (q, k, v))
+    query_len, key_len = q.shape[2], k.shape[2]
+    scores = q @ k.transpose(2, 3) / head_dim**0.5
+    later = torch.ones(query_len, key_len, dtype=torch.bool, device=q.device).triu(key_len - query_len + 1)
+    hidden = scores.masked_fill(later, float("-inf"))
+    weights = hidden.softmax(dim=-1)
+    mixed = weights @ v
+    return mixed.to(dtype)
 
 
-def reference(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    refuse_too_many_queries(q, k)
-    return attend(q, k, v)
+def inputs(
+    batch: int, heads: int, query_len: int, key_len: int, head_dim: int, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, ...]:
+    lengths = enumerate((query_len, key_len, key_len))
+    return tuple(draw(batch, heads, length, head_dim, seed=50 * i, dtype=dtype) for i, length in lengths)
 
 
 def cases() -> list[tuple]:
     """Axes of different sizes and of equal ones, cached keys, half precision, extreme scores, a refusal."""
-    found = []
-    for seed, (batch, heads, query_len, key_len, head_dim, dtype) in enumerate(
-        [
-            (2, 3, 5, 5, 8, torch.float32),
-            (2, 2, 2, 6, 4, torch.float32),
-            (4, 4, 4, 4, 4, torch.float32),
-            (2, 2, 4, 6, 16, torch.bfloat16),
-        ]
-    ):
-        q = draw(batch, heads, query_len, head_dim, seed=seed, dtype=dtype)
-        k, v = (draw(batch, heads, key_len, head_dim, seed=seed + 50 * i, dtype=dtype) for i in (1, 2))
-        # Gradients of one case tell whether there are any, and cost as much as all the rest.
-        found.append(tuple(x.requires_grad_(seed == 0) for x in (q, k, v)))
-    found.append((*low_past_high_future(), draw(1, 1, 3, 2)))
-    return [*found, (draw(1, 2, 4, 8), draw(1, 2, 3, 8), draw(1, 2, 3, 8))]
+    cached = (2, 2, 7, 10, 8), (2, 2, 7, 7, 8), (2, 2, 8, 13, 4), (1, 2, 1, 7, 4)
+    square = (4, 4, 4, 4, 4), (1, 1, 3, 3, 2), (3, 2, 6, 6, 16), (1, 2, 9, 9, 32), (2, 1, 12, 12, 8), (2, 4, 3, 3, 5)
+    made = [inputs(*size) for size in ((2, 3, 5, 5, 8), *cached, *square, (1, 3, 11, 11, 4))]
+    # Gradients of one case tell whether there are any, and cost as much as all the rest.
+    made[0] = tuple(x.requires_grad_() for x in made[0])
+    made.append(tuple(x.transpose(1, 2) for x in inputs(2, 5, 3, 3, 8)))
+    made += [inputs(2, 2, 33, 33, 64, dtype) for dtype in HALVES]
+    # Scores of 2 and 0, exact in half precision, and values that nearly cancel: what is left depends on the weights.
+    q, k, v = [[[[2.0, 0.0, 0.0, 0.0]] * 2]], [[[[2.0, 1.0, 0.0, 0.0], [0.0] * 4]]], [[[[1000.0] * 4, [-7392.0] * 4]]]
+    made.append(tuple(tensor(x, torch.bfloat16) for x in (q, k, v)))
+    made += [given for _, *given in hard_inputs()]
+    q, k, v = inputs(1, 2, 4, 3, 8)
+    return [*made, (q, k, v * torch.nan)]  # whatever is made of values that are NaN is NaN
 
 
-causal_attention = Exercise(
-    name="causal_attention",
+exercise = Exercise(
+    causal_attention,
     lesson=LESSON,
     points=5,
     minutes=16,
-    parameters=("q", "k", "v"),
-    reference=reference,
     cases=cases,
     returns=Tensor,
     hints=(
@@ -72,205 +78,157 @@ causal_attention = Exercise(
 )
 
 
-@causal_attention.property("the first token reads only itself")
-def _(answer: Callable) -> None:
-    q, k, v = draw(2, 3, 4, 8), draw(2, 3, 4, 8, seed=1), draw(2, 3, 4, 8, seed=2)
-    where = "the result of the first token, against its own value"
-    expect_close(answer(q, k, v)[:, :, 0], v[:, :, 0], where=where)
+@exercise.property("the first token reads only itself")
+def first_token(answer: Callable) -> None:
+    q, k, v = inputs(2, 3, 4, 4, 8)
+    expect_close(answer(q, k, v)[:, :, 0], v[:, :, 0], where="the result of the first token, against its own value")
 
 
-@causal_attention.property("equal scores: each token gets the mean of the values up to its own")
-def _(answer: Callable) -> None:
+@exercise.property("equal scores: each token gets the mean of the values up to its own")
+def equal_scores(answer: Callable) -> None:
     q = torch.zeros_like(draw(1, 1, 4, 2))
-    v = q + torch.tensor([1.0, 3.0, 8.0, 0.0], device=q.device)[:, None]
+    v = q + tensor([1.0, 3.0, 8.0, 0.0])[:, None]
     got = answer(q, draw(1, 1, 4, 2), v)
     expect_close(got[0, 0, :, 0], torch.tensor([1.0, 2.0, 4.0, 3.0]), where="queries of zeros, values 1, 3, 8, 0")
 
 
-@causal_attention.property("softmax(q k^T / sqrt(head_dim)) v, over the past")
-def _(answer: Callable) -> None:
-    for seed, shape in enumerate([(1, 1, 3, 4), (2, 3, 5, 8), (3, 2, 2, 2), (3, 3, 3, 3), (1, 2, 33, 64)]):
-        q, k, v = (draw(*shape, seed=seed + 50 * i) for i in range(3))
+@exercise.property("softmax(q k^T / sqrt(head_dim)) v, over the past")
+def formula(answer: Callable) -> None:
+    for shape in ((1, 1, 3, 4), (2, 3, 5, 8), (3, 2, 2, 2), (3, 3, 3, 3), (1, 2, 33, 64)):
+        q, k, v = (draw(*shape, seed=50 * i) for i in range(3))
         expect_close(answer(q, k, v), by_formula(q, k, v), where=f"q, k and v of shape {shape}")
 
 
-@causal_attention.property("later tokens change nothing, whatever they are")
-def _(answer: Callable) -> None:
-    q, k, v = (draw(2, 2, 6, 8, seed=i) for i in range(3))
-    before = answer(q, k, v)
+@exercise.property("later tokens change nothing, whatever they are")
+def later_tokens(answer: Callable) -> None:
+    given = inputs(2, 2, 6, 6, 8)
+    before = answer(*given)
     for first in (5, 2):
         for size in (1.0, 100.0):
-            new = [x.clone() for x in (q, k, v)]
+            new = [x.clone() for x in given]
             for i, x in enumerate(new):
                 x[:, :, first:] = size * draw(*x[:, :, first:].shape, seed=7 + i)
             where = f"tokens 0 to {first - 1} of 6, after the later ones were replaced at random"
             expect_close(answer(*new)[:, :, :first], before[:, :, :first], where=where)
 
 
-@causal_attention.property("with cached keys, the queries are the last places")
-def _(answer: Callable) -> None:
-    q, k, v = (draw(2, 2, 7, 8, seed=i) for i in range(3))
-    for new in (1, 2, 5):
-        where = f"{counted(new, 'query')} and 7 keys"
-        expect_close(answer(q[:, :, -new:], k, v), by_formula(q, k, v)[:, :, -new:], where=where)
-    q, k, v = draw(1, 1, 2, 4), draw(1, 1, 2100, 4, seed=1), draw(1, 1, 2100, 4, seed=2)
-    expect_close(answer(q, k, v), by_formula(q, k, v), where="2 queries and 2,100 keys")
+@exercise.property("with cached keys, the queries are the last places")
+def cached_keys(answer: Callable) -> None:
+    for query_len, key_len in ((1, 7), (2, 7), (5, 7), (2, 2100), (5, 6)):
+        given = inputs(2, 2, query_len, key_len, 8)
+        where = f"queries of the last {query_len} of {key_len:,} places"
+        expect_close(answer(*given), by_formula(*given), where=where)
 
 
-@causal_attention.property("scores of any size, in the past and in the future")
-def _(answer: Callable) -> None:
-    q, k = low_past_high_future()
-    v = draw(1, 1, 3, 2)
-    where = "scores below -100,000 in the past, above 100,000 in the future"
-    expect_close(answer(q, k, v), by_formula(q, k, v), where=where)
+@exercise.property("scores of any size, in the past and in the future")
+def scores_of_any_size(answer: Callable) -> None:
+    for where, *given in hard_inputs():
+        expect_close(answer(*given), by_formula(*given), where=where, rtol=0.005)
 
 
-@causal_attention.property("shape and dtype of q come back")
-def _(answer: Callable) -> None:
+@exercise.property("shape and dtype of q come back")
+def shape_and_dtype(answer: Callable) -> None:
     for dtype in (torch.float32, *HALVES, torch.float64):
         for query_len, key_len in ((4, 4), (1, 5)):
-            q, k, v = (draw(2, 3, size, 8, dtype=dtype) for size in (query_len, key_len, key_len))
+            q, k, v = inputs(2, 3, query_len, key_len, 8, dtype)
             where = f"q of shape {tuple(q.shape)} in {str(dtype)[6:]}"
             expect_like(answer(q, k, v), shape=(2, 3, query_len, 8), dtype=dtype, where=where)
 
 
-@causal_attention.property("q, k and v may be transposed, as a model makes them")
-def _(answer: Callable) -> None:
-    q, k, v = (draw(2, 5, 3, 8, seed=i).transpose(1, 2) for i in range(3))
+@exercise.property("q, k and v may be transposed, as a model makes them")
+def not_contiguous(answer: Callable) -> None:
+    q, k, v = (x.transpose(1, 2) for x in inputs(2, 5, 3, 3, 8))
     expect_close(answer(q, k, v), by_formula(q, k, v), where="q, k and v made by .transpose(1, 2)")
+    expect_same_for_views(answer, q, k, v, where="q, k and v")
 
 
-@causal_attention.property("half precision comes in and goes out, but is not computed in")
-def _(answer: Callable) -> None:
-    for dtype, digits in zip(HALVES, (8, 11), strict=True):
-        q, k, v = (draw(2, 2, 33, 64, seed=i, dtype=dtype) for i in range(3))
-        where = f"{str(dtype)[6:]}, to the last of its digits"
-        expect_close(answer(q, k, v), by_formula(q, k, v), where=where, rtol=2.0**-digits, atol=2e-5)
-    q = torch.full_like(draw(1, 1, 4, 64, dtype=torch.float16), 40.0)
-    v = draw(1, 1, 4, 64, dtype=torch.float16)
-    where = "float16, where q.k is 102,400 and the largest number of float16 is 65,504"
-    expect_close(answer(q, q, v), by_formula(q, q, v), where=where, rtol=1e-3, atol=1e-4)
+@exercise.property("half precision comes in and goes out, but is not computed in")
+def half_precision(answer: Callable) -> None:
+    for dtype, bits in HALVES.items():
+        for size, head_dim in ((1, 64), (3, 128)):
+            q, k, v = inputs(2, 2, 33, 33, head_dim, dtype)
+            q, k = q * size, k * size
+            where = f"{str(dtype)[6:]}, q and k of size {size}, to the last digits"
+            expect_close(answer(q, k, v), by_formula(q, k, v), where=where, rtol=2.0**-bits, atol=2e-5 * size**2)
 
 
-@causal_attention.property("gradients flow back to q, k and v")
-def _(answer: Callable) -> None:
-    inputs = tuple(draw(2, 2, 5, 8, seed=i).requires_grad_() for i in range(3))
-    upstream = draw(2, 2, 5, 8, seed=3)
-    exact = F.scaled_dot_product_attention(*(x.double() for x in inputs), is_causal=True)
-    wanted = torch.autograd.grad((exact * upstream).sum(), inputs)
-    expect_gradients(causal_attention, answer, inputs, wanted, upstream)
+@exercise.property("gradients flow back to q, k and v")
+def gradients(answer: Callable) -> None:
+    expect_gradients(answer, by_formula, *inputs(2, 2, 5, 5, 8), names=("q", "k", "v"))
 
 
-@causal_attention.property("more queries than keys are refused with a ValueError")
-def _(answer: Callable) -> None:
-    for queries, keys in ((4, 3), (2, 1)):
-        where = f"{counted(queries, 'query')} and {counted(keys, 'key')}"
-        expect_value_error(answer, draw(1, 2, queries, 8), draw(1, 2, keys, 8), draw(1, 2, keys, 8), where=where)
-    if answer(draw(1, 2, 3, 8), draw(1, 2, 3, 8), draw(1, 2, 3, 8)).shape[2] != 3:
-        raise Mismatch("3 queries and 3 keys: expected 3 results")
+@exercise.property("more queries than keys are refused with a ValueError")
+def too_many_queries(answer: Callable) -> None:
+    for queries, keys in ((4, 3), (7, 2)):
+        where = f"{queries} queries and {keys} keys"
+        expect_value_error(answer, *inputs(1, 2, queries, keys, 8), where=where)
 
 
-def answer_with(attention: Callable) -> Callable:
-    def answer(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        refuse_too_many_queries(q, k)
-        return attention(q, k, v)
-
-    return answer
-
-
-add_slips(causal_attention, answer_with)
-
-
-@causal_attention.misconception(
-    "computed in half precision",
-    "The numbers are nearly right, but scores or weights were rounded to bfloat16 or float16 on the way, and in "
-    "float16 a product beyond 65,504 is infinite. Convert q, k and v with .float() before anything else.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    refuse_too_many_queries(q, k)
-    scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
-    return scores.masked_fill(~places_up_to(q, k), float("-inf")).softmax(dim=-1) @ v
-
-
-@causal_attention.misconception(
-    "scores in half precision",
-    "The numbers are nearly right, but q k^T was summed up in bfloat16 or float16: float32 came too late, and in "
-    "float16 a product beyond 65,504 is infinite. Convert q and k with .float() before you multiply them.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    refuse_too_many_queries(q, k)
-    scores = at_least_float32(q @ k.transpose(-2, -1)) / q.shape[-1] ** 0.5
-    weights = scores.masked_fill(~places_up_to(q, k), float("-inf")).softmax(dim=-1)
-    return (weights @ at_least_float32(v)).to(q.dtype)
+exercise.slips(SLIPS)
+exercise.slips("""
+    computed in half precision: at_least_float32(x) for x -> x for x
+        You compute in the dtype in which q, k and v came. Half precision keeps two to three digits, so scores and
+        weights are rounded, and in float16 a sum beyond 65,504 is infinite. Convert q, k and v with .float() before
+        anything else, and the result back at the end.
+    bfloat16 is not cast: at_least_float32(x) for x -> (x if x.dtype == torch.bfloat16 else at_least_float32(x)) for x
+        Bfloat16 is not computed in float32. It holds large scores, but only two to three digits of them: cast it too.
+    float16 is not cast: at_least_float32(x) for x -> (x if x.dtype == torch.float16 else at_least_float32(x)) for x
+        Float16 is not computed in float32. It keeps three digits, and a sum beyond 65,504 is infinite: cast it too.
+    weights in half precision: hidden.softmax(dim=-1) -> at_least_float32(hidden.softmax(dim=-1).to(dtype))
+        The weights are rounded to half precision before they mix the values. Convert the result alone, at the end.
+    only is_causal=True: q, k, v = ( -> return F.scaled_dot_product_attention(q, k, v, is_causal=True); q, k, v = (
+        is_causal=True lets the queries begin at place 0, but with cached keys they are the last places: give a mask of
+        your own as attn_mask, True where a key may be read. And scaled_dot_product_attention rounds half precision on
+        its way: convert q, k and v with .float() first, and the result back.
+    nothing but is_causal=True: dtype, h -> return F.scaled_dot_product_attention(q, k, v, is_causal=True); dtype, h
+        Three things that are asked for are missing. is_causal=True lets the queries begin at place 0, but with cached
+        keys they are the last places: give a mask as attn_mask, True where a key may be read. Half precision has to be
+        converted with .float() first, and back at the end. And more queries than keys are to be refused.
+    more queries than keys accepted: q.shape[2] > k.shape[2] -> False
+        More queries than keys are let pass. Each query has a key of its own, so that cannot be: raise a ValueError.
+""")
+another_error(exercise)
+float32_out(exercise, "q")
+for name in ("q", "k", "v"):
+    no_gradient(exercise, name)
 
 
-@causal_attention.misconception(
-    "weights in half precision",
-    "The numbers are nearly right, but the weights are rounded to bfloat16 or float16 before they mix the values. Stay "
-    "in float32 up to the end, and convert the result.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    refuse_too_many_queries(q, k)
-    scores = at_least_float32(q) @ at_least_float32(k).transpose(-2, -1) / q.shape[-1] ** 0.5
-    return scores.masked_fill(~places_up_to(q, k), float("-inf")).softmax(dim=-1).to(q.dtype) @ v
+@exercise.misconception
+def the_formula_alone(q, k, v):
+    """Three things that are asked for are missing. With cached keys the mask needs query_len rows and key_len columns,
+    as the scores have. Half precision has to be converted with .float() first, and back at the end. And more queries
+    than keys are to be refused.
+    """
+    scores = q @ k.transpose(2, 3) / q.shape[3] ** 0.5
+    later = torch.triu(torch.ones(q.shape[2], q.shape[2], device=q.device), 1)
+    return scores.masked_fill(later == 1, float("-inf")).softmax(dim=-1) @ v
 
 
-@causal_attention.misconception(
-    "is_causal=True and nothing else",
-    "scaled_dot_product_attention does two things otherwise than asked. is_causal=True lets the queries begin at place "
-    "0, but with cached keys they are the last places: give it a mask of your own as attn_mask, True where a key may "
-    "be read. And half precision is not taken to float32: convert q, k and v with .float() first, and the result back.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    refuse_too_many_queries(q, k)
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+@exercise.misconception
+def the_formula_alone_with_a_mask_of_float32(q, k, v):
+    """Three things stop with an error. With cached keys the mask needs query_len rows and key_len columns, as the
+    scores have. Half precision has to be converted with .float() first, and back at the end. And more queries than
+    keys are to be refused with a ValueError.
+    """
+    scores = q @ k.transpose(2, 3) / q.shape[3] ** 0.5
+    mask = torch.full((q.shape[2], q.shape[2]), float("-inf"), device=q.device)
+    return (scores + mask.triu(1)).softmax(dim=-1) @ v
 
 
-@causal_attention.misconception(
-    "is_causal=True, and more queries than keys accepted",
-    "scaled_dot_product_attention does three things otherwise than asked. is_causal=True lets the queries begin at "
-    "place 0, but with cached keys they are the last places: give it a mask of your own as attn_mask, True where a key "
-    "may be read. Half precision has to be taken to float32 first. And more queries than keys are to be refused.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+@exercise.misconception
+def the_formula_alone_counted_from_the_first_key(q, k, v):
+    """Three things that are asked for are missing. With cached keys the queries are the last places, but your mask
+    begins at place 0: triu and tril need key_len - query_len more. Half precision has to be converted with .float()
+    first, and back at the end. And more queries than keys are to be refused.
+    """
+    scores = q @ k.transpose(2, 3) / q.shape[3] ** 0.5
+    return scores.masked_fill(torch.ones_like(scores).triu(1) == 1, float("-inf")).softmax(dim=-1) @ v
 
 
-@causal_attention.misconception(
-    "more queries than keys accepted",
-    "Everything is right, but more queries than keys are let pass. Each query has a key of its own, so that cannot be: "
-    "raise a ValueError.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    places = torch.arange(k.shape[2], device=q.device)
-    queries = torch.arange(k.shape[2] - q.shape[2], k.shape[2], device=q.device)
-    return attend(q, k, v, allowed=places <= queries[:, None])
-
-
-@causal_attention.alternative
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    if k.shape[2] < q.shape[2]:
-        raise ValueError("fewer keys than queries")
+@exercise.misconception
+def half_precision_left_to_scaled_dot_product_attention(q, k, v):
+    """scaled_dot_product_attention rounds half precision on its way: .float() first, .to(q.dtype) last."""
+    if q.shape[2] > k.shape[2]:
+        raise ValueError("more queries than keys")
     past = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril(k.shape[2] - q.shape[2])
-    return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=past).to(q.dtype)
-
-
-@causal_attention.alternative
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    cached = k.shape[2] - q.shape[2]
-    if cached < 0:
-        raise ValueError("fewer keys than queries")
-    future = torch.full((q.shape[2], k.shape[2]), float("-inf"), device=q.device).triu(cached + 1)
-    scores = torch.einsum("bhid,bhjd->bhij", q.float(), k.float()) * q.shape[-1] ** -0.5 + future
-    return torch.einsum("bhij,bhjd->bhid", torch.softmax(scores, dim=3), v.float()).type_as(q)
-
-
-@causal_attention.alternative
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    refuse_too_many_queries(q, k)
-    rows = []
-    for i in range(q.shape[2]):
-        end = k.shape[2] - q.shape[2] + i + 1
-        weights = (q[:, :, i : i + 1].float() @ k[:, :, :end].float().mT / q.shape[-1] ** 0.5).softmax(-1)
-        rows.append(weights @ v[:, :, :end].float())
-    return torch.cat(rows, dim=2).to(q.dtype)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=past)

@@ -1,91 +1,80 @@
-"""grouped_query_attention: from heads on axis 2, as projections make them, to what the output projection takes."""
+"""Exercise 3: from heads on axis 2, as projections make them, to what the output projection takes."""
 
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ...exercise import Exercise
-from ...expect import expect_close, expect_like, expect_value_error
-from .common import (
+from ...expect import (
     HALVES,
-    LESSON,
     at_least_float32,
-    attend,
-    by_formula,
-    counted,
     draw,
+    expect_close,
     expect_gradients,
-    low_past_high_future,
+    expect_like,
+    expect_same_for_views,
+    expect_value_error,
+    tensor,
 )
-from .slips import add_slips
+from ...families import another_error, float32_out, no_gradient
+from .causal_attention import causal_attention
+from .common import LESSON, SLIPS, by_formula, hard_inputs
 
 
-def refuse_odd_groups(q: Tensor, k: Tensor) -> None:
-    if q.shape[2] % k.shape[2]:
-        raise ValueError(f"n_heads ({q.shape[2]}) must be a multiple of n_kv_heads ({k.shape[2]})")
+def grouped_query_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    n_heads, n_kv_heads = q.shape[2], k.shape[2]
+    if n_heads % n_kv_heads:
+        raise ValueError("n_heads must be a multiple of n_kv_heads")
+    dtype, head_dim = q.dtype, q.shape[3]
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    q, k, v = (at_least_float32(x) for x in (q, k, v))
+    owner = torch.arange(n_heads, device=q.device) // (n_heads // n_kv_heads)
+    k, v = k[:, owner], v[:, owner]
+    query_len, key_len = q.shape[2], k.shape[2]
+    scores = q @ k.transpose(2, 3) / head_dim**0.5
+    later = torch.ones(query_len, key_len, dtype=torch.bool, device=q.device).triu(key_len - query_len + 1)
+    hidden = scores.masked_fill(later, float("-inf"))
+    weights = hidden.softmax(dim=-1)
+    mixed = weights @ v
+    return mixed.transpose(1, 2).flatten(2).to(dtype)
 
 
-def shared(q: Tensor, k: Tensor, v: Tensor, dim: int = 1) -> tuple[Tensor, Tensor, Tensor]:
-    """A copy of its key/value head for each query head; heads on axis `dim`."""
-    group_size = q.shape[dim] // k.shape[dim]
-    return q, *(x.repeat_interleave(group_size, dim=dim) for x in (k, v))
+def inputs(
+    batch: int, query_len: int, key_len: int, heads: int, kv_heads: int, dim: int, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, ...]:
+    sizes = enumerate(((query_len, heads), (key_len, kv_heads), (key_len, kv_heads)))
+    return tuple(draw(batch, *size, dim, seed=50 * i, dtype=dtype) for i, size in sizes)
 
 
-def heads_first(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Heads on axis 1, and as many key/value heads as query heads, after the check that all answers have right."""
-    refuse_odd_groups(q, k)
-    return shared(*(x.transpose(1, 2) for x in (q, k, v)))
-
-
-def merged(x: Tensor) -> Tensor:
-    """(batch, n_heads, query_len, head_dim) to (batch, query_len, n_heads * head_dim)."""
-    return x.transpose(1, 2).flatten(2)
-
-
-def reference(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return merged(attend(*heads_first(q, k, v)))
+def heads_behind_tokens(*tensors: Tensor) -> tuple[Tensor, ...]:
+    return tuple(x.transpose(1, 2) for x in tensors)
 
 
 def expected(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """The formula, for heads on axis 2 and merged."""
-    return merged(by_formula(*(x.transpose(1, 2) for x in (q, k, v))))
-
-
-def inputs(
-    batch: int, query_len: int, key_len: int, n_heads: int, n_kv_heads: int, head_dim: int, seed: int = 0,
-    dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    q = draw(batch, query_len, n_heads, head_dim, seed=seed, dtype=dtype)
-    k, v = (draw(batch, key_len, n_kv_heads, head_dim, seed=seed + 50 * i, dtype=dtype) for i in (1, 2))
-    return q, k, v
+    return by_formula(*heads_behind_tokens(q, k, v)).transpose(1, 2).flatten(2)
 
 
 def cases() -> list[tuple]:
     """Axes of different sizes and of equal ones, cached keys, half precision, extreme scores, a refusal."""
-    sizes = [
-        (2, 5, 5, 6, 3, 8, torch.float32),
-        (4, 4, 4, 4, 2, 4, torch.float32),
-        (2, 2, 6, 6, 2, 8, torch.float32),
-        # A single key, so that rounding in bfloat16 tells no two ways of computing apart.
-        (2, 1, 1, 4, 2, 8, torch.bfloat16),
-    ]
+    sizes = (2, 5, 5, 6, 3, 8), (4, 4, 4, 4, 2, 4), (2, 7, 10, 6, 2, 8), (2, 7, 7, 6, 2, 8), (2, 8, 13, 6, 3, 4)
+    made = [inputs(*size) for size in (*sizes, (1, 1, 7, 4, 2, 4), (2, 5, 5, 3, 3, 8), (2, 5, 5, 4, 1, 8))]
     # Gradients of one case tell whether there are any, and cost as much as all the rest.
-    found = [
-        tuple(x.requires_grad_(seed == 0) for x in inputs(*size, seed=seed, dtype=dtype))
-        for seed, (*size, dtype) in enumerate(sizes)
-    ]
-    q, k = (x.transpose(1, 2) for x in low_past_high_future())
-    return [*found, (q, k, draw(1, 3, 1, 2)), inputs(1, 3, 3, 4, 3, 8)]
+    made[0] = tuple(x.requires_grad_() for x in made[0])
+    made.append(tuple(draw(2, n, 5, 8, seed=n).transpose(1, 2) for n in (4, 2, 2)))
+    # A single key: how the weights are rounded is not asked.
+    made += [inputs(2, 1, 1, 4, 2, 8, dtype) for dtype in HALVES]
+    made += [heads_behind_tokens(*given) for _, *given in hard_inputs()]
+    q, k, v = inputs(1, 3, 3, 4, 3, 8)
+    return [*made, (q, k, v * torch.nan)]  # whatever is made of values that are NaN is NaN
 
 
-grouped_query_attention = Exercise(
-    name="grouped_query_attention",
+exercise = Exercise(
+    grouped_query_attention,
     lesson=LESSON,
     points=6,
     minutes=12,
-    parameters=("q", "k", "v"),
-    reference=reference,
     cases=cases,
     returns=Tensor,
     hints=(
@@ -99,49 +88,45 @@ grouped_query_attention = Exercise(
 )
 
 
-@grouped_query_attention.property("shape (batch, query_len, n_heads * head_dim), dtype of q")
-def _(answer: Callable) -> None:
-    for size in ((1, 1, 1, 1, 1, 2), (2, 5, 5, 6, 3, 8), (1, 2, 7, 4, 1, 4)):
+@exercise.property("shape (batch, query_len, n_heads * head_dim), dtype of q")
+def shape_and_dtype(answer: Callable) -> None:
+    for size in ((1, 3, 3, 1, 1, 2), (2, 5, 5, 6, 3, 8), (1, 6, 9, 4, 1, 4)):
         for dtype in (torch.float32, *HALVES, torch.float64):
-            q, k, v = inputs(*size, dtype=dtype)
+            q, k, v = inputs(*size, dtype)
             where = f"q of shape {tuple(q.shape)} and k of shape {tuple(k.shape)} in {str(dtype)[6:]}"
             shape = (q.shape[0], q.shape[1], q.shape[2] * q.shape[3])
             expect_like(answer(q, k, v), shape=shape, dtype=dtype, where=where)
 
 
-@grouped_query_attention.property("the first token gets its own values, a copy for each query head of the group")
-def _(answer: Callable) -> None:
+@exercise.property("the first token gets its own values, a copy for each query head of the group")
+def first_token(answer: Callable) -> None:
     q, k, _ = inputs(1, 2, 2, 4, 2, 2)
-    v = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]], [[0.0, 0.0], [0.0, 0.0]]]], device=q.device)
+    v = tensor([[[[1.0, 2.0], [3.0, 4.0]], [[0.0, 0.0], [0.0, 0.0]]]])
     want = torch.tensor([1.0, 2.0, 1.0, 2.0, 3.0, 4.0, 3.0, 4.0])
     expect_close(answer(q, k, v)[0, 0], want, where="4 heads that share values [1, 2] and [3, 4], token 0")
 
 
 def expect_formula(answer: Callable, *sizes: tuple[int, ...]) -> None:
     """Refuse an answer with other numbers than the formula's for inputs of any of these sizes."""
-    for seed, size in enumerate(sizes):
-        q, k, v = inputs(*size, seed=seed)
+    for size in sizes:
+        q, k, v = inputs(*size)
         where = f"q of shape {tuple(q.shape)} and k of shape {tuple(k.shape)}"
         expect_close(answer(q, k, v), expected(q, k, v), where=where)
 
 
-@grouped_query_attention.property("as many key/value heads as query heads: multi-head attention")
-def _(answer: Callable) -> None:
+@exercise.property("as many key/value heads as query heads, and a single one: multi-head and multi-query attention")
+def multi_head_and_multi_query(answer: Callable) -> None:
     expect_formula(answer, (2, 5, 5, 3, 3, 8), (3, 3, 3, 3, 3, 3), (1, 4, 4, 1, 1, 8))
-
-
-@grouped_query_attention.property("a single key/value head: multi-query attention")
-def _(answer: Callable) -> None:
     expect_formula(answer, (2, 5, 5, 3, 1, 8), (1, 4, 4, 8, 1, 4))
 
 
-@grouped_query_attention.property("query head i reads key/value head i // group_size")
-def _(answer: Callable) -> None:
+@exercise.property("query head i reads key/value head i // group_size")
+def grouped(answer: Callable) -> None:
     expect_formula(answer, (2, 5, 5, 6, 3, 8), (2, 5, 5, 6, 2, 8), (1, 3, 3, 9, 3, 16), (4, 4, 4, 4, 2, 4))
 
 
-@grouped_query_attention.property("a key/value head reaches its own query heads, and no others")
-def _(answer: Callable) -> None:
+@exercise.property("a key/value head reaches its own query heads, and no others")
+def reach(answer: Callable) -> None:
     q, k, v = inputs(1, 4, 4, 6, 3, 2)
     before = answer(q, k, v)
     for head in range(3):
@@ -152,11 +137,11 @@ def _(answer: Callable) -> None:
         expect_close(reached.float(), (torch.arange(6) // 2 == head).float(), where=where)
 
 
-@grouped_query_attention.property("later tokens and other rows of the batch change nothing")
-def _(answer: Callable) -> None:
-    q, k, v = inputs(3, 5, 5, 4, 2, 8)
-    before = answer(q, k, v)
-    new = [x.clone() for x in (q, k, v)]
+@exercise.property("later tokens and other rows of the batch change nothing")
+def later_tokens(answer: Callable) -> None:
+    given = inputs(3, 5, 5, 4, 2, 8)
+    before = answer(*given)
+    new = [x.clone() for x in given]
     for i, x in enumerate(new):
         x[:, 3:] = draw(*x[:, 3:].shape, seed=7 + i)
         x[2] = draw(*x[2].shape, seed=11 + i)
@@ -164,251 +149,128 @@ def _(answer: Callable) -> None:
     expect_close(answer(*new)[:2, :3], before[:2, :3], where=where)
 
 
-@grouped_query_attention.property("with cached keys, the queries are the last places")
-def _(answer: Callable) -> None:
-    q, k, v = inputs(2, 7, 7, 4, 2, 8)
-    for new in (1, 3):
-        expect_close(
-            answer(q[:, -new:], k, v), expected(q, k, v)[:, -new:], where=f"{counted(new, 'query')} and 7 keys"
-        )
-    expect_formula(answer, (1, 2, 2100, 2, 1, 4))
+@exercise.property("with cached keys, the queries are the last places")
+def cached_keys(answer: Callable) -> None:
+    for query_len, key_len in ((1, 7), (3, 7), (2, 2100), (3, 4)):
+        given = inputs(2, query_len, key_len, 4, 2, 8)
+        where = f"queries of the last {query_len} of {key_len:,} places"
+        expect_close(answer(*given), expected(*given), where=where)
 
 
-@grouped_query_attention.property("scores of any size, in the past and in the future")
-def _(answer: Callable) -> None:
-    q, k = (x.transpose(1, 2) for x in low_past_high_future())
-    v = draw(1, 3, 1, 2)
-    where = "scores below -100,000 in the past, above 100,000 in the future"
-    expect_close(answer(q, k, v), expected(q, k, v), where=where)
+@exercise.property("scores of any size, in the past and in the future")
+def scores_of_any_size(answer: Callable) -> None:
+    for where, q, k, v in hard_inputs():
+        given = heads_behind_tokens(q, k, v)
+        expect_close(answer(*given), expected(*given), where=where, atol=0.05)
 
 
-@grouped_query_attention.property("half precision: nearly the same numbers")
-def _(answer: Callable) -> None:
+@exercise.property("half precision: nearly the same numbers, with scores of any size")
+def half_precision(answer: Callable) -> None:
     for dtype in HALVES:
-        q, k, v = inputs(2, 5, 5, 4, 2, 8, dtype=dtype)
-        where = f"{str(dtype)[6:]}, within 0.05"
-        expect_close(answer(q, k, v), expected(q, k, v), where=where, rtol=0, atol=0.05)
+        for size, head_dim in ((1, 8), (3, 128), (100, 64)):
+            q, k, v = inputs(2, 16, 16, 4, 2, head_dim, dtype)
+            q, k = q * size, k * size
+            where = f"{str(dtype)[6:]}, q and k of size {size}, within 0.05"
+            expect_close(answer(q, k, v), expected(q, k, v), where=where, rtol=0, atol=0.05)
 
 
-@grouped_query_attention.property("gradients flow back to q, k and v")
-def _(answer: Callable) -> None:
-    given = tuple(x.requires_grad_() for x in inputs(2, 5, 5, 4, 2, 8))
-    upstream = draw(2, 5, 32, seed=3)
-    q, k, v = (x.double().transpose(1, 2) for x in given)
-    exact = F.scaled_dot_product_attention(q, *(x[:, [0, 0, 1, 1]] for x in (k, v)), is_causal=True)
-    wanted = torch.autograd.grad((merged(exact) * upstream).sum(), given)
-    expect_gradients(grouped_query_attention, answer, given, wanted, upstream)
+@exercise.property("q, k and v may be transposed")
+def not_contiguous(answer: Callable) -> None:
+    expect_same_for_views(answer, *inputs(2, 5, 5, 4, 2, 8), where="q, k and v")
 
 
-@grouped_query_attention.property("n_heads that is no multiple of n_kv_heads is refused with a ValueError")
-def _(answer: Callable) -> None:
+@exercise.property("gradients flow back to q, k and v")
+def gradients(answer: Callable) -> None:
+    expect_gradients(answer, expected, *inputs(2, 5, 5, 4, 2, 8), names=("q", "k", "v"))
+
+
+@exercise.property("n_heads that is no multiple of n_kv_heads is refused with a ValueError")
+def odd_groups(answer: Callable) -> None:
     for n_heads, n_kv_heads in ((4, 3), (3, 2), (2, 4)):
         where = f"{n_heads} query heads and {n_kv_heads} key/value heads"
         expect_value_error(answer, *inputs(1, 3, 3, n_heads, n_kv_heads, 8), where=where)
 
 
-@grouped_query_attention.misconception(
-    "the row of key/value heads repeated",
-    "Query heads take turns: head 0 reads key/value head 0, head 1 reads 1, and so on round again, as .repeat or i % "
-    "n_kv_heads gives. Neighbours share: heads 0 and 1 of a group of two read the same one. Pretrained weights expect "
-    "that, and nothing else will tell you.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    refuse_odd_groups(q, k)
-    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    return merged(attend(q, *(x.repeat(1, q.shape[1] // k.shape[1], 1, 1) for x in (k, v))))
+exercise.slips("""
+    the row of key/value heads repeated: // (n_heads // n_kv_heads) -> % n_kv_heads
+        Query heads take turns: head 0 reads key/value head 0, head 1 reads 1, and so on round again, as .repeat or i %
+        n_kv_heads gives. Neighbours share: heads 0 and 1 of a group of two read the same one. Pretrained weights expect
+        that, and nothing else will tell you.
+    key/value heads in reverse order: q.device) // -> q.device).flip(0) //
+        The first group of query heads reads the last key/value head, and the last group the first one.
+    one key/value head for all: // (n_heads // n_kv_heads) -> * 0
+        All query heads read key/value head 0. That is multi-query attention; here each group has a head of its own.
+    the mean of all key/value heads: k[:, owner], v[:, owner] -> k.mean(1, keepdim=True), v.mean(1, keepdim=True)
+        You average over all key/value heads. Each group of query heads reads its own one, as it is.
+    values shared in another way: v[:, owner] -> v.repeat(1, n_heads // n_kv_heads, 1, 1)
+        Keys are repeated in place (A A B B), but values as a row (A B A B): what is found with the key of one head is
+        the value of another.
+    keys shared in another way: k[:, owner] -> k.repeat(1, n_heads // n_kv_heads, 1, 1)
+        Values are repeated in place (A A B B), but keys as a row (A B A B): what is found with the key of one head is
+        the value of another.
+    heads not repeated: k[:, owner], v[:, owner] -> k, v
+        Your answer stops with an error where several query heads share one of several key/value heads. Each query head
+        needs a copy of the one that it reads, so that axis 1 is as long in k and v as in q: repeat_kv.
+    repeated n_kv_heads times: k[:, owner], v[:, owner] -> (x.repeat_interleave(n_kv_heads, 1) for x in (k, v))
+        Your answer runs only where there are as many groups as heads in a group. Each key/value head is needed once
+        for each query head of its group: n_heads // n_kv_heads times.
+    tokens repeated: k[:, owner], v[:, owner] -> (x.repeat_interleave(n_heads // n_kv_heads, 2) for x in (k, v))
+        It is the tokens that you repeat, not the heads: k and v get longer. The heads are what is copied, on axis 1
+        once the axes are exchanged, on axis 2 before.
+    merged without transposing back: mixed.transpose(1, 2).flatten(2) -> mixed.reshape(len(q), query_len, -1)
+        The heads are joined while they still stand before the tokens. A row of your result holds several tokens of one
+        head, later ones too, in place of all heads of one token. Exchange the axes first.
+    not merged: .flatten(2) -> .contiguous()
+        Heads and channels still stand on two axes. Join the last two: (batch, query_len, n_heads * head_dim).
+    heads left first: mixed.transpose(1, 2).flatten(2) -> mixed
+        The heads still stand before the tokens. Exchange the two axes back, and join the heads with their channels.
+    channel by channel, not head by head: mixed.transpose(1, 2) -> mixed.permute(0, 2, 3, 1)
+        In each row you put channel 0 of all heads first, then channel 1. The output projection expects head by head:
+        all channels of head 0, then those of head 1.
+    viewed, not transposed: x.transpose(1, 2) for -> x.reshape(len(x), x.shape[2], -1, x.shape[3]) for
+        You reshape (batch, seq_len, heads, head_dim) to (batch, heads, seq_len, head_dim). The shape is right, but the
+        numbers stay in their order, so a head gets pieces of several. Use transpose(1, 2).
+    only the first query heads: k, v = k[:, owner], v[:, owner] -> q = q[:, :n_kv_heads]
+        You cut q down to as many heads as there are keys. All of them stay; it is keys and values that are shared.
+    query heads averaged: k, v = k[ -> q = q.unflatten(1, (n_kv_heads, -1)).mean(2)[:, owner]; k, v = k[
+        You average the query heads of a group into one. All of them stay; it is keys and values that are shared.
+""")
+exercise.slips(SLIPS)
+another_error(exercise)
+float32_out(exercise, "q")
+for name in ("q", "k", "v"):
+    no_gradient(exercise, name)
 
 
-@grouped_query_attention.misconception(
-    "key/value heads in reverse order",
-    "The groups are right, but the first group reads the last key/value head.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    q, k, v = heads_first(q, k, v)
-    return merged(attend(q, k.flip(1), v.flip(1)))
-
-
-@grouped_query_attention.misconception(
-    "one key/value head for all",
-    "All query heads read key/value head 0, so the others might as well not be there. That is multi-query attention; "
-    "with n_kv_heads heads each group has one of its own.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    q, k, v = heads_first(q, k, v)
-    return merged(attend(q, k[:, :1].expand_as(k), v[:, :1].expand_as(v)))
-
-
-@grouped_query_attention.misconception(
-    "the mean of all key/value heads",
-    "You average over all key/value heads. Each group reads its own one, as it is; pooling is what is done once to the "
-    "weights of a multi-head model.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    q, k, v = heads_first(q, k, v)
-    return merged(attend(q, *(at_least_float32(x).mean(1, keepdim=True).expand_as(x) for x in (k, v))))
-
-
-@grouped_query_attention.misconception(
-    "keys shared one way, values another",
-    "Keys are repeated in place (A A B B), but values as a row (A B A B), so a query head finds with the key of one "
-    "head and takes the value of another.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    group_size = q.shape[2] // k.shape[2]
-    q, k, _ = heads_first(q, k, v)
-    return merged(attend(q, k, v.transpose(1, 2).repeat(1, group_size, 1, 1)))
-
-
-@grouped_query_attention.misconception(
-    "merged without transposing back",
-    "Attention is right, but the heads are joined while they still stand before the tokens. A row of your result "
-    "holds several tokens of one head, later ones too, in place of all heads of one token. Exchange the axes first.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    mixed = attend(*heads_first(q, k, v))
-    return mixed.reshape(q.shape[0], q.shape[1], -1)
-
-
-@grouped_query_attention.misconception(
-    "not merged",
-    "The numbers are right, but heads and channels still stand on two axes. The output projection takes one row for "
-    "each token: join the last two axes.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return attend(*heads_first(q, k, v)).transpose(1, 2)
-
-
-@grouped_query_attention.misconception(
-    "heads left first",
-    "The numbers are right, but the heads still stand before the tokens. Exchange the two axes back and join the heads "
-    "with their channels: (batch, query_len, n_heads * head_dim).",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return attend(*heads_first(q, k, v))
-
-
-@grouped_query_attention.misconception(
-    "channel by channel, not head by head",
-    "In each row you put channel 0 of all heads first, then channel 1. The output projection expects head by head: all "
-    "channels of head 0, then those of head 1.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return attend(*heads_first(q, k, v)).permute(0, 2, 3, 1).flatten(2)
-
-
-@grouped_query_attention.misconception(
-    "viewed, not transposed",
-    "You reshape (batch, seq_len, heads, head_dim) to (batch, heads, seq_len, head_dim). The shape is right, but the "
-    "numbers stay in their order, so a head gets pieces of several. Use transpose(1, 2).",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return merged(attend(*viewed(q, k, v)))
-
-
-def viewed(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    refuse_odd_groups(q, k)
-    return shared(*(x.reshape(x.shape[0], x.shape[2], x.shape[1], x.shape[3]) for x in (q, k, v)))
-
-
-@grouped_query_attention.misconception(
-    "viewed on the way in and out",
-    "You reshape instead of exchanging axes, on the way in and on the way out. Shapes come out right, but each head "
-    "gets pieces of several tokens and heads. Use transpose(1, 2).",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return attend(*viewed(q, k, v)).reshape(q.shape[0], q.shape[1], -1)
-
-
-@grouped_query_attention.misconception(
-    "heads attend to heads",
-    "The axes are not exchanged, so q @ k^T compares the heads of one token with each other. With as many queries as "
-    "keys no token ever reads another one; with other lengths the shapes do not even fit. Heads have to stand before "
-    "the tokens, on axis 1.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    refuse_odd_groups(q, k)
-    if q.shape[1] != k.shape[1]:
-        raise RuntimeError("as many queries as keys")
-    return attend(*shared(q, k, v, dim=2)).flatten(2)
-
-
-@grouped_query_attention.misconception(
-    "batch and heads exchanged",
-    "The batch and the heads of q stand in each other's place. Where there are as many rows as heads, nothing "
-    "complains, and row 0 asks with the queries of other rows. Exchange axes 1 and 2, not 0.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    q, k, v = heads_first(q, k, v)
-    if q.shape[0] != q.shape[1]:
-        raise RuntimeError("sizes do not fit")
-    return merged(attend(q.transpose(0, 1), k, v))
-
-
-@grouped_query_attention.misconception(
-    "only the first query heads",
-    "You cut q down to as many heads as there are keys, so most queries are lost. All of them stay; it is keys and "
-    "values that are shared.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    refuse_odd_groups(q, k)
-    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    return merged(attend(q[:, : k.shape[1]], k, v))
-
-
-@grouped_query_attention.misconception(
-    "query heads averaged",
-    "You average the query heads of a group into one. All query heads stay, each with scores of its own; it is keys "
-    "and values that are shared.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    refuse_odd_groups(q, k)
-    group_size = q.shape[2] // k.shape[2]
-    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    mean = q.unflatten(1, (-1, group_size)).mean(dim=2)
-    return merged(attend(mean, k, v).repeat_interleave(group_size, dim=1))
-
-
-add_slips(grouped_query_attention, lambda attention: lambda q, k, v: merged(attention(*heads_first(q, k, v))))
-
-
-@grouped_query_attention.misconception(
-    "every number of heads accepted",
-    "Everything is right, but 4 query heads and 3 key/value heads are let pass. Groups would be of different sizes: "
-    "check first, and raise a ValueError that names both numbers.",
-)
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    n_heads, n_kv_heads = q.shape[2], k.shape[2]
-    of_query = torch.arange(n_heads, device=q.device) // max(n_heads // n_kv_heads, 1)
-    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    return merged(attend(q, *(x[:, of_query % n_kv_heads] for x in (k, v))))
-
-
-@grouped_query_attention.alternative
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+@exercise.misconception
+def viewed_on_the_way_in_and_out(q, k, v):
+    """You reshape instead of exchanging axes, on the way in and on the way out. Shapes come out right, but each head
+    gets pieces of several tokens and heads. Use transpose(1, 2).
+    """
     if q.shape[2] % k.shape[2]:
         raise ValueError("n_heads must be a multiple of n_kv_heads")
-    past = torch.ones(q.shape[1], k.shape[1], dtype=torch.bool, device=q.device).tril(k.shape[1] - q.shape[1])
-    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=past, enable_gqa=True).transpose(1, 2).flatten(2)
+    q, k, v = (x.reshape(len(x), x.shape[2], -1, x.shape[3]) for x in (q, k, v))
+    k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
+    return causal_attention(q, k, v).reshape(len(q), q.shape[2], -1)
 
 
-@grouped_query_attention.alternative
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    # Query heads of a group on an axis of their own: nothing is copied.
-    batch, query_len, n_heads, head_dim = q.shape
-    if n_heads % k.shape[2]:
+@exercise.misconception
+def heads_attend_to_heads(q, k, v):
+    """The axes are not exchanged, so q @ k^T compares the heads of one token with each other. With as many queries as
+    keys no token ever reads another one; with other lengths the shapes do not even fit. Heads have to stand before
+    the tokens, on axis 1.
+    """
+    if q.shape[2] % k.shape[2]:
         raise ValueError("n_heads must be a multiple of n_kv_heads")
-    grouped = q.unflatten(2, (k.shape[2], -1)).float()
-    scores = torch.einsum("bikgd,bjkd->bkgij", grouped, k.float()) / head_dim**0.5
-    future = torch.ones_like(scores[0, 0, 0], dtype=torch.bool).triu(k.shape[1] - query_len + 1)
-    weights = scores.masked_fill(future, float("-inf")).softmax(dim=-1)
-    return torch.einsum("bkgij,bjkd->bikgd", weights, v.float()).reshape(batch, query_len, -1).to(q.dtype)
+    k, v = (x.repeat_interleave(q.shape[2] // x.shape[2], dim=2) for x in (k, v))
+    return causal_attention(q, k, v).flatten(2)
 
 
-@grouped_query_attention.alternative
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    group_size, rest = divmod(q.shape[2], k.shape[2])
-    if rest:
-        raise ValueError("n_heads must be a multiple of n_kv_heads")
-    owner = [i // group_size for i in range(q.shape[2])]
-    return torch.cat([attend(q[:, :, i], k[:, :, j], v[:, :, j]) for i, j in enumerate(owner)], dim=-1)
+@exercise.misconception
+def every_number_of_heads_accepted(q, k, v):
+    """4 query heads and 3 key/value heads are let pass. Groups would be of different sizes: check first, and raise a
+    ValueError that names both numbers.
+    """
+    if q.shape[2] % k.shape[2]:
+        k, v = k[:, :, :1], v[:, :, :1]
+    return grouped_query_attention(q, k, v)

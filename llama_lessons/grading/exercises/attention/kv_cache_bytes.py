@@ -1,6 +1,7 @@
-"""kv_cache_bytes: what the cache of a whole model takes."""
+"""Exercise 5: what the KV cache of a whole model takes."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -9,11 +10,15 @@ from llama_lessons.llama import LlamaConfig
 
 from ...exercise import Exercise
 from ...expect import Mismatch
-from .common import LESSON, counted
+from .common import LESSON
 
 
-def reference(config: LlamaConfig, seq_len: int, batch: int, dtype: torch.dtype) -> int:
-    return 2 * config.n_layers * batch * config.n_kv_heads * seq_len * config.head_dim * dtype.itemsize
+def kv_cache_bytes(config: LlamaConfig, seq_len: int, batch: int, dtype: torch.dtype) -> int:
+    numbers = 2 * config.n_layers * config.n_kv_heads * config.head_dim
+    return numbers * seq_len * batch * dtype.itemsize
+
+
+ODD = "7 layers, 15 query heads, 3 key/value heads of 10 channels"
 
 
 def odd_config() -> LlamaConfig:
@@ -24,22 +29,24 @@ def odd_config() -> LlamaConfig:
 
 
 def cases() -> list[tuple]:
+    """Odd sizes in all dtypes, more tokens than the model was trained for, and more bytes than floats can count."""
     return [
         (odd_config(), 5, 1, torch.float32),
         (odd_config(), 5, 3, torch.bfloat16),
         (odd_config(), 1, 2, torch.float64),
+        (odd_config(), 100, 2, torch.bfloat16),
+        (odd_config(), 10**15 + 3, 1, torch.bfloat16),
         (presets.llama2("70B"), 1, 1, torch.bfloat16),
         (presets.smollm2("135M"), 100, 4, torch.float16),
+        (presets.llama3_1("405B"), 100_003, 8, torch.bfloat16),
     ]
 
 
-kv_cache_bytes = Exercise(
-    name="kv_cache_bytes",
+exercise = Exercise(
+    kv_cache_bytes,
     lesson=LESSON,
     points=2,
     minutes=3,
-    parameters=("config", "seq_len", "batch", "dtype"),
-    reference=reference,
     cases=cases,
     returns=int,
     hints=(
@@ -50,177 +57,111 @@ kv_cache_bytes = Exercise(
 )
 
 
-def expect_bytes(answer: Callable, config: LlamaConfig, seq_len: int, batch: int, dtype: torch.dtype, want: int,
-                 what: str) -> None:  # fmt: skip
-    got = answer(config, seq_len, batch, dtype)
+def expect_bytes(answer: Callable, model: str, config: LlamaConfig, *sizes: Any, want: int) -> None:
+    got = answer(config, *sizes)
     if got != want:
-        where = f"{what}, {counted(seq_len, 'token')}, batch {batch}, {str(dtype)[6:]}"
+        seq_len, batch, dtype = sizes
+        where = f"{model}, seq_len {seq_len:,}, batch {batch}, {str(dtype)[6:]}"
         raise Mismatch(f"{where}: expected {want:,} bytes, got {got:,}")
 
 
-@kv_cache_bytes.property("Llama 2 70B: 327,680 bytes a token in bfloat16")
-def _(answer: Callable) -> None:
-    expect_bytes(answer, presets.llama2("70B"), 1, 1, torch.bfloat16, 327_680, "Llama 2 70B")
+@exercise.property("Llama 2 70B: 327,680 bytes per token in bfloat16")
+def a_large_model(answer: Callable) -> None:
+    expect_bytes(answer, "Llama 2 70B", presets.llama2("70B"), 1, 1, torch.bfloat16, want=327_680)
 
 
-@kv_cache_bytes.property("as many bytes as tensors of those shapes take")
-def _(answer: Callable) -> None:
-    for config, name in ((odd_config(), "7 layers, 15 and 3 heads of 10"), (presets.smollm2("135M"), "SmolLM2-135M")):
-        for seq_len, batch, dtype in ((1, 1, torch.float32), (7, 3, torch.bfloat16), (2, 5, torch.float64)):
+@exercise.property("as many bytes as tensors of those shapes take")
+def as_tensors_take(answer: Callable) -> None:
+    for model, config in ((ODD, odd_config()), ("SmolLM2-135M", presets.smollm2("135M"))):
+        for seq_len, batch, dtype in (
+            (1, 1, torch.float32),
+            (7, 3, torch.bfloat16),
+            (2, 5, torch.float64),
+            (3, 2, torch.float8_e4m3fn),
+        ):
             one = torch.empty(batch, config.n_kv_heads, seq_len, config.head_dim, dtype=dtype)
             # keys and values, in each layer
-            expect_bytes(answer, config, seq_len, batch, dtype, 2 * one.nbytes * config.n_layers, name)
+            expect_bytes(answer, model, config, seq_len, batch, dtype, want=2 * one.nbytes * config.n_layers)
 
 
-@kv_cache_bytes.property("twice the tokens or twice the texts: twice the bytes")
-def _(answer: Callable) -> None:
-    config, dtype = presets.llama3("8B"), torch.bfloat16
-    one = answer(config, 1000, 1, dtype)
-    for seq_len, batch in ((2000, 1), (1000, 2)):
-        expect_bytes(answer, config, seq_len, batch, dtype, 2 * one, "Llama 3 8B, against 1000 tokens and batch 1")
+@exercise.property("twice the tokens or twice the texts: twice the bytes, beyond max_seq_len too")
+def grows_in_proportion(answer: Callable) -> None:
+    # 2 x 32 layers x 8 heads x 128 channels x 2 bytes
+    for seq_len, batch in ((1000, 1), (2000, 1), (1000, 2), (8192, 1), (8193, 1), (16_384, 1)):
+        want, model = 131_072 * seq_len * batch, "Llama 3 8B with its max_seq_len of 8,192"
+        expect_bytes(answer, model, presets.llama3("8B"), seq_len, batch, torch.bfloat16, want=want)
 
 
-@kv_cache_bytes.property("to the last byte, however many there are")
-def _(answer: Callable) -> None:
-    config, dtype = presets.llama3_1("405B"), torch.bfloat16
+@exercise.property("to the last byte, however many there are")
+def exact(answer: Callable) -> None:
     # 2 x 126 layers x 8 heads x 128 channels x 2 bytes
-    expect_bytes(answer, config, 100_003, 7, dtype, 516_096 * 100_003 * 7, "Llama 3.1 405B")
+    config, want = presets.llama3_1("405B"), 516_096 * 100_003 * 7
+    expect_bytes(answer, "Llama 3.1 405B", config, 100_003, 7, torch.bfloat16, want=want)
+    # 2 x 7 layers x 3 heads x 10 channels x 4 bytes; from 2 ** 53 on floats leave numbers out
+    many = 10**14 + 3
+    expect_bytes(answer, ODD, odd_config(), many, 1, torch.float32, want=1680 * many)
 
 
-@kv_cache_bytes.misconception(
-    "keys alone",
-    "You count one of two: keys and values are both kept, so there is a factor 2.",
-)
-def _(config: LlamaConfig, seq_len: int, batch: int, dtype: torch.dtype) -> int:
-    return reference(config, seq_len, batch, dtype) // 2
+exercise.slips("""
+    keys alone: 2 * config -> config
+        Your result is half of the right one: keys and values are both kept, so there is a factor 2.
+    four for two: 2 * config -> 4 * config
+        Your result is twice the right one. The 2 of keys and values is there once, and itemsize is in bytes already.
+    three for two: 2 * config -> 3 * config
+        Your result is that of three tensors, as if queries were kept. Two are kept, keys and values.
+    query heads counted: config.n_kv_heads -> config.n_heads
+        Your result is that of n_heads, the query heads. n_kv_heads are kept: that is what grouping saves.
+    group_size for n_kv_heads: config.n_kv_heads -> config.group_size
+        You multiply by n_heads / n_kv_heads, the group size. What is kept is n_kv_heads heads.
+    heads forgotten: config.n_kv_heads * config.head_dim -> config.head_dim
+        Your result is that of one key/value head in each layer. There are n_kv_heads of them.
+    channels forgotten: config.n_kv_heads * config.head_dim -> config.n_kv_heads
+        Your result is that of one number for each head. A key has head_dim numbers in each head, and so has a value.
+    dim in place of heads: config.n_kv_heads * config.head_dim -> config.dim
+        Your result is that of keys and values as wide as dim, the residual stream. They are n_kv_heads * head_dim
+        numbers wide; that is dim only without grouping, and not always then.
+    head_dim worked out from dim: config.head_dim -> config.dim // config.n_heads
+        You work head_dim out as dim / n_heads. A config may say otherwise: take config.head_dim.
+    each head as wide as the model: config.head_dim -> config.dim
+        Your result is that of key/value heads as wide as dim, the residual stream. A head has head_dim channels.
+    queries too: 2 * config.n_layers * config.n_kv_heads -> config.n_layers * (2 * config.n_kv_heads + config.n_heads)
+        You count queries beside keys and values. A query is used once, by its own token, and not kept.
+    one layer: 2 * config.n_layers -> 2
+        Your result is that of one layer. Each layer makes keys and values of its own and keeps them.
+    one text: seq_len * batch -> seq_len
+        Your result is that of one text, whatever batch is. Each text has tokens of its own.
+    one token: * seq_len * batch -> * batch
+        Your result is that of one token, whatever seq_len is. Each token has keys and values of its own.
+    the last token left out: * seq_len * batch -> * (seq_len - 1) * batch
+        Your result is that of one token less in each text. The last one is kept too: the next token will read it.
+    as many tokens as the model can read: * seq_len * batch -> * config.max_seq_len * batch
+        Your result is that of config.max_seq_len tokens, whatever seq_len is.
+    no more tokens than max_seq_len: * seq_len * batch -> * min(seq_len, config.max_seq_len) * batch
+        Your result stops growing at max_seq_len tokens. All seq_len tokens are kept: max_seq_len
+        is the length a model was trained for, which can be exceeded (lesson 04).
+    the square of the length: * seq_len * batch -> * seq_len**2 * batch
+        Your result grows with the square of seq_len. The scores do, but they are not kept.
+    numbers, not bytes: batch * dtype.itemsize -> batch
+        You count numbers. Each takes dtype.itemsize bytes.
+    bits, not bytes: dtype.itemsize -> dtype.itemsize * 8
+        Your result is eight times the right one, the number of bits. itemsize is in bytes already.
+    itemsize taken for bits: dtype.itemsize -> dtype.itemsize // 8
+        Your result is an eighth of the right one, as if itemsize were in bits. It is in bytes already.
+    always two bytes: dtype.itemsize -> 2
+        Your result is that of 2 bytes per number, whatever dtype is. float32 takes 4: dtype.itemsize says so.
+    always four bytes: dtype.itemsize -> 4
+        Your result is that of 4 bytes per number, whatever dtype is. bfloat16 takes 2: dtype.itemsize says so.
+    kibibytes: dtype.itemsize -> dtype.itemsize // 2**10
+        Your result is in units of 1024 bytes. Bytes are asked for.
+    a float: dtype.itemsize -> dtype.itemsize / 1
+        A float comes out: / makes one even where nothing is left over. // divides whole numbers.
+    through a float: numbers * seq_len -> int(float(numbers * seq_len))
+        Above 2 ** 53 your result is rounded, as a float is, and int(...) afterwards does not bring back what is lost.
+        Multiply whole numbers, and divide them with //.
+""")
 
 
-@kv_cache_bytes.misconception(
-    "query heads counted",
-    "You multiply by n_heads, the query heads. Queries are not kept: it is n_kv_heads that counts, and that is what "
-    "grouping saves.",
-)
-def _(config: LlamaConfig, seq_len: int, batch: int, dtype: torch.dtype) -> int:
-    return reference(config, seq_len, batch, dtype) * config.n_heads // config.n_kv_heads
-
-
-@kv_cache_bytes.misconception(
-    "group_size for n_kv_heads",
-    "You multiply by group_size. That is how many query heads share a key/value head; what is kept is n_kv_heads of "
-    "them.",
-)
-def _(config: LlamaConfig, seq_len: int, batch: int, dtype: torch.dtype) -> int:
-    return reference(config, seq_len, batch, dtype) * config.group_size // config.n_kv_heads
-
-
-@kv_cache_bytes.misconception(
-    "dim in place of heads",
-    "You multiply by dim, the width of the stream. What is kept is n_kv_heads * head_dim numbers wide; it is dim only "
-    "without grouping, and not always then.",
-)
-def _(config: LlamaConfig, seq_len: int, batch: int, dtype: torch.dtype) -> int:
-    return 2 * config.n_layers * batch * seq_len * config.dim * dtype.itemsize
-
-
-@kv_cache_bytes.misconception(
-    "head_dim worked out from dim",
-    "You work the size of a head out as dim / n_heads. Often that is head_dim, but a config may say otherwise: take "
-    "config.head_dim.",
-)
-def _(config: LlamaConfig, seq_len: int, batch: int, dtype: torch.dtype) -> int:
-    head_dim = config.dim // config.n_heads
-    return 2 * config.n_layers * batch * config.n_kv_heads * seq_len * head_dim * dtype.itemsize
-
-
-@kv_cache_bytes.misconception(
-    "each head as wide as the model",
-    "You take dim as the width of each key/value head. dim is the width of the stream; a head has head_dim channels.",
-)
-def _(config: LlamaConfig, seq_len: int, batch: int, dtype: torch.dtype) -> int:
-    return reference(config, seq_len, batch, dtype) // config.head_dim * config.dim
-
-
-@kv_cache_bytes.misconception(
-    "queries kept too",
-    "You count queries beside keys and values. A query is asked once, by its own token, and not kept.",
-)
-def _(config: LlamaConfig, seq_len: int, batch: int, dtype: torch.dtype) -> int:
-    heads = config.n_heads + 2 * config.n_kv_heads
-    return config.n_layers * heads * config.head_dim * seq_len * batch * dtype.itemsize
-
-
-@kv_cache_bytes.misconception(
-    "one layer",
-    "You count one layer. Each layer makes keys and values of its own and keeps them.",
-)
-def _(config: LlamaConfig, seq_len: int, batch: int, dtype: torch.dtype) -> int:
-    return reference(config, seq_len, batch, dtype) // config.n_layers
-
-
-@kv_cache_bytes.misconception(
-    "one text",
-    "You leave out the batch. Each text in it has tokens of its own.",
-)
-def _(config: LlamaConfig, seq_len: int, batch: int, dtype: torch.dtype) -> int:
-    return reference(config, seq_len, 1, dtype)
-
-
-@kv_cache_bytes.misconception(
-    "as many tokens as the model can read",
-    "You count config.max_seq_len tokens, whatever seq_len says.",
-)
-def _(config: LlamaConfig, seq_len: int, batch: int, dtype: torch.dtype) -> int:
-    return reference(config, config.max_seq_len, batch, dtype)
-
-
-@kv_cache_bytes.misconception(
-    "the square of the length",
-    "You multiply by seq_len twice. Scores grow with the square, but they are not kept: the cache grows with the "
-    "tokens.",
-)
-def _(config: LlamaConfig, seq_len: int, batch: int, dtype: torch.dtype) -> int:
-    return reference(config, seq_len, batch, dtype) * seq_len
-
-
-@kv_cache_bytes.misconception(
-    "numbers, not bytes",
-    "You count numbers. Each takes dtype.itemsize bytes.",
-)
-def _(config: LlamaConfig, seq_len: int, batch: int, dtype: torch.dtype) -> int:
-    return reference(config, seq_len, batch, dtype) // dtype.itemsize
-
-
-@kv_cache_bytes.misconception(
-    "bits, not bytes",
-    "You count bits: eight of them are a byte, and itemsize is in bytes already.",
-)
-def _(config: LlamaConfig, seq_len: int, batch: int, dtype: torch.dtype) -> int:
-    return reference(config, seq_len, batch, dtype) * 8
-
-
-@kv_cache_bytes.misconception(
-    "always two bytes",
-    "You take 2 bytes a number whatever the dtype is. float32 takes 4: dtype.itemsize says so.",
-)
-def _(config: LlamaConfig, seq_len: int, batch: int, dtype: torch.dtype) -> int:
-    return reference(config, seq_len, batch, torch.bfloat16)
-
-
-@kv_cache_bytes.misconception(
-    "always four bytes",
-    "You take 4 bytes a number whatever the dtype is. bfloat16 takes 2: dtype.itemsize says so.",
-)
-def _(config: LlamaConfig, seq_len: int, batch: int, dtype: torch.dtype) -> int:
-    return reference(config, seq_len, batch, torch.float32)
-
-
-@kv_cache_bytes.alternative
-def _(config: LlamaConfig, seq_len: int, batch: int, dtype: torch.dtype) -> int:
-    keys = torch.empty(batch, config.n_kv_heads, seq_len, config.head_dim, dtype=dtype, device="meta")
-    return config.n_layers * (keys.nbytes + keys.nbytes)
-
-
-@kv_cache_bytes.alternative
-def _(config: LlamaConfig, seq_len: int, batch: int, dtype: torch.dtype) -> int:
-    numbers = config.n_heads // config.group_size * config.head_dim * 2
-    return sum(numbers * torch.finfo(dtype).bits // 8 for _ in range(config.n_layers)) * seq_len * batch
+@exercise.misconception
+def through_float32(*args):
+    """Your result is rounded to some seven digits, as a number in float32 is. Multiply Python's whole numbers."""
+    return int(torch.tensor(float(kv_cache_bytes(*args))))

@@ -1,4 +1,4 @@
-"""mean_pool_kv_heads: fewer key/value heads, each the mean of those that it replaces."""
+"""Exercise 6: fewer key/value heads, each the mean of those that it replaces."""
 
 from collections.abc import Callable
 
@@ -6,25 +6,32 @@ import torch
 from torch import Tensor
 
 from ...exercise import Exercise
-from ...expect import expect_close, expect_like, expect_value_error
-from .common import LESSON, at_least_float32, counted, draw, expect_gradients
+from ...expect import (
+    HALVES,
+    at_least_float32,
+    draw,
+    exact,
+    expect_close,
+    expect_like,
+    expect_same_for_views,
+    expect_value_error,
+    tensor,
+)
+from ...families import another_error, float32_out, needs_contiguous
+from .common import LESSON
 
 
-def refuse(weight: Tensor, n_kv_heads: int, pooled_kv_heads: int) -> None:
-    if weight.shape[0] % n_kv_heads:
-        raise ValueError(f"{weight.shape[0]} rows are no multiple of n_kv_heads ({n_kv_heads})")
-    if n_kv_heads % pooled_kv_heads:
-        raise ValueError(f"n_kv_heads ({n_kv_heads}) is no multiple of pooled_kv_heads ({pooled_kv_heads})")
-
-
-def reference(weight: Tensor, n_kv_heads: int, pooled_kv_heads: int) -> Tensor:
-    refuse(weight, n_kv_heads, pooled_kv_heads)
-    return weight.unflatten(0, (pooled_kv_heads, n_kv_heads // pooled_kv_heads, -1)).mean(dim=1).flatten(0, 1)
+def mean_pool_kv_heads(weight: Tensor, n_kv_heads: int, pooled_kv_heads: int) -> Tensor:
+    if weight.shape[0] % n_kv_heads or n_kv_heads % pooled_kv_heads:
+        raise ValueError("sizes do not divide")
+    group_size = n_kv_heads // pooled_kv_heads
+    heads = at_least_float32(weight).unflatten(0, (pooled_kv_heads, group_size, -1))
+    return heads.mean(dim=1).flatten(0, 1).to(weight.dtype)
 
 
 def cases() -> list[tuple]:
-    """Pairs, larger groups, one head of all, none pooled, half precision, and both refusals."""
-    found = []
+    """Pairs, larger groups, one head of all, none pooled, half precision, a transposed weight, and refusals."""
+    made = []
     for seed, (n_kv_heads, pooled, head_dim, dim, dtype) in enumerate(
         [
             (4, 2, 3, 5, torch.float32),
@@ -33,20 +40,20 @@ def cases() -> list[tuple]:
             (4, 1, 4, 4, torch.float32),
             (3, 3, 2, 4, torch.float32),
             (4, 2, 4, 8, torch.bfloat16),
+            (4, 2, 4, 8, torch.float16),
         ]
     ):
-        weight = draw(n_kv_heads * head_dim, dim, seed=seed, dtype=dtype).requires_grad_(seed == 0)
-        found.append((weight, n_kv_heads, pooled))
-    return [*found, (draw(10, 3), 4, 2), (draw(12, 3), 3, 2), (draw(12, 3), 2, 4)]
+        made.append((draw(n_kv_heads * head_dim, dim, seed=seed, dtype=dtype), n_kv_heads, pooled))
+    made.append((draw(8, 6, seed=7, dtype=torch.float16).abs() * 2000 + 40_000, 4, 2))
+    made.append((draw(5, 12, seed=8).transpose(0, 1), 4, 2))
+    return [*made, (draw(10, 3), 4, 2), (draw(9, 3), 3, 2), (draw(12, 3), 2, 4)]
 
 
-mean_pool_kv_heads = Exercise(
-    name="mean_pool_kv_heads",
+exercise = Exercise(
+    mean_pool_kv_heads,
     lesson=LESSON,
     points=3,
     minutes=8,
-    parameters=("weight", "n_kv_heads", "pooled_kv_heads"),
-    reference=reference,
     cases=cases,
     returns=Tensor,
     hints=(
@@ -58,238 +65,126 @@ mean_pool_kv_heads = Exercise(
 )
 
 
-@mean_pool_kv_heads.property("four heads of two rows, pooled to two and to one")
-def _(answer: Callable) -> None:
-    weight = torch.arange(8.0, device=draw(1).device)[:, None].repeat(1, 3)
+def pooled_by_hand(weight: Tensor, n_kv_heads: int, pooled: int) -> Tensor:
+    heads, group_size = exact(weight).chunk(n_kv_heads), n_kv_heads // pooled
+    return torch.cat([torch.stack(heads[i : i + group_size]).mean(dim=0) for i in range(0, n_kv_heads, group_size)])
+
+
+@exercise.property("four heads of two rows, pooled to two and to one")
+def four_heads_by_hand(answer: Callable) -> None:
+    weight = tensor([[float(row)] * 3 for row in range(8)])
     for pooled, want in ((2, [1.0, 2.0, 5.0, 6.0]), (1, [3.0, 4.0])):
         got = answer(weight, 4, pooled)
         expect_like(got, shape=(2 * pooled, 3), dtype=torch.float32, where=f"8 rows, 4 heads pooled to {pooled}")
-        where = f"rows 0 to 7, 4 heads pooled to {pooled}"
-        expect_close(got[:, 0], torch.tensor(want), where=where)
+        expect_close(got[:, 0], torch.tensor(want), where=f"rows 0 to 7, 4 heads pooled to {pooled}")
 
 
-@mean_pool_kv_heads.property("each new head is the mean of the heads that it replaces")
-def _(answer: Callable) -> None:
+@exercise.property("each new head is the mean of the heads that it replaces")
+def means_of_neighbours(answer: Callable) -> None:
     for seed, (n_kv_heads, pooled, head_dim, dim) in enumerate(
-        [(4, 2, 3, 5), (6, 2, 4, 3), (6, 3, 4, 4), (8, 1, 2, 4), (4, 2, 4, 4), (9, 3, 64, 8)]
+        [
+            (4, 2, 3, 5),
+            (6, 2, 4, 3),
+            (6, 3, 4, 4),
+            (8, 1, 2, 4),
+            (4, 2, 4, 4),
+            (9, 3, 64, 8),
+            (3, 3, 4, 5),
+            (12, 12, 1, 5),
+        ]
     ):
         weight = draw(n_kv_heads * head_dim, dim, seed=seed)
-        group, heads = n_kv_heads // pooled, weight.split(head_dim)
-        want = torch.cat([torch.stack(heads[i * group : (i + 1) * group]).mean(dim=0) for i in range(pooled)])
         where = f"{n_kv_heads} heads of {head_dim} rows pooled to {pooled}"
-        expect_close(answer(weight, n_kv_heads, pooled), want, where=where)
+        expect_close(answer(weight, n_kv_heads, pooled), pooled_by_hand(weight, n_kv_heads, pooled), where=where)
 
 
-@mean_pool_kv_heads.property("as many heads as before: nothing changes")
-def _(answer: Callable) -> None:
-    weight = draw(12, 5)
-    for heads in (1, 3, 12):
-        where = f"{counted(heads, 'head')} pooled to {heads}"
-        expect_close(answer(weight, heads, heads), weight, where=where)
+@exercise.property("the dtype of weight stays, and half precision is averaged in float32")
+def half_precision(answer: Callable) -> None:
+    for dtype, bits in (HALVES | {torch.float64: 20}).items():
+        for n_kv_heads, pooled in ((4, 2), (6, 2), (16, 1)):
+            weight = draw(n_kv_heads * 4, 64, dtype=dtype)
+            where = f"{n_kv_heads} heads pooled to {pooled} in {str(dtype)[6:]}"
+            got = answer(weight, n_kv_heads, pooled)
+            expect_like(got, shape=(4 * pooled, 64), dtype=dtype, where=where)
+            want = pooled_by_hand(weight, n_kv_heads, pooled)
+            expect_close(got, want, where=where, rtol=2.1 * 2.0**-bits, atol=1e-6)
+    large = tensor([[40_000.0, -60_000.0]] * 8, torch.float16)
+    expect_close(answer(large, 4, 2), large[:4], where="float16 numbers of 40,000, whose sum float16 cannot hold")
 
 
-@mean_pool_kv_heads.property("heads that were copies give back the head they are copies of")
-def _(answer: Callable) -> None:
-    head = draw(2, 4, 6)
-    copies = head.repeat_interleave(3, dim=0).flatten(0, 1)
-    where = "heads A A A B B B pooled to two"
-    expect_close(answer(copies, 6, 2), head.flatten(0, 1), where=where, atol=1e-6)
+@exercise.property("numbers need not lie in memory in the order of their axes")
+def not_contiguous(answer: Callable) -> None:
+    expect_same_for_views(answer, draw(12, 5), 6, 2, where="a weight")
 
 
-@mean_pool_kv_heads.property("the dtype of weight stays")
-def _(answer: Callable) -> None:
-    for dtype, digits in ((torch.bfloat16, 8), (torch.float16, 11), (torch.float64, 20)):
-        weight = draw(8, 6, dtype=dtype)
-        where = f"4 heads pooled to 2 in {str(dtype)[6:]}"
-        got = answer(weight, 4, 2)
-        expect_like(got, shape=(4, 6), dtype=dtype, where=where)
-        want = weight.double().view(2, 2, 2, 6).mean(dim=1).view(4, 6)
-        expect_close(got, want, where=where, rtol=2.0**-digits, atol=4 * 2.0**-digits)
-
-
-@mean_pool_kv_heads.property("gradients flow back to weight")
-def _(answer: Callable) -> None:
-    weight, upstream = draw(12, 3).requires_grad_(), draw(4, 3, seed=1)
-    wanted = torch.cat([upstream[:2]] * 3 + [upstream[2:]] * 3) / 3
-    expect_gradients(mean_pool_kv_heads, lambda w: answer(w, 6, 2), (weight,), (wanted,), upstream)
-
-
-@mean_pool_kv_heads.property("numbers that do not divide are refused with a ValueError")
-def _(answer: Callable) -> None:
+@exercise.property("numbers that do not divide are refused with a ValueError")
+def misfits_refused(answer: Callable) -> None:
     for rows, heads, pooled in ((10, 4, 2), (8, 3, 1), (12, 3, 2), (12, 2, 4), (9, 2, 2)):
         where = f"{rows} rows, {heads} heads to be pooled to {pooled}"
         expect_value_error(answer, draw(rows, 3), heads, pooled, where=where)
 
 
-def heads_of(weight: Tensor, n_kv_heads: int, pooled_kv_heads: int) -> Tensor:
-    """(pooled_kv_heads, heads that become one, head_dim, dim), after the checks."""
-    refuse(weight, n_kv_heads, pooled_kv_heads)
-    return weight.unflatten(0, (pooled_kv_heads, n_kv_heads // pooled_kv_heads, -1))
+exercise.slips("""
+    the sum, not the mean: .mean(dim=1) -> .sum(dim=1)
+        You add the heads up. Keys become longer than their mean, and scores larger: divide by the number of heads.
+    divided by the number of new heads: .mean(dim=1) -> .sum(dim=1).div(pooled_kv_heads)
+        You add the heads of a group up and divide by pooled_kv_heads. Divide by the number of heads in a group.
+    divided by the number of all heads: .mean(dim=1) -> .sum(dim=1).div(n_kv_heads)
+        You add the heads of a group up and divide by n_kv_heads. Divide by the number of heads in a group.
+    every second head: (pooled_kv_heads, group_size, -1)) -> (group_size, pooled_kv_heads, -1)).transpose(0, 1)
+        You pool heads that stand apart: with 4 heads and 2 groups, heads 0 and 2. Query heads share with their
+        neighbours, so neighbours are pooled: heads 0 and 1.
+    the mean over the groups: .mean(dim=1) -> .mean(dim=0)
+        You take the mean over the groups, of heads that stand apart. The heads of one group become one.
+    the mean within each head: .mean(dim=1) -> .mean(dim=2)
+        You take the mean over the rows of each head. The heads of a group become one, row by row.
+    groups that overlap: heads.mean(dim=1) -> heads.flatten(0, 1).unfold(0, group_size, 1)[:pooled_kv_heads].mean(-1)
+        Your groups begin one head after the other, and overlap. The next group begins where the last one ends.
+    group_size taken for the number of heads: (pooled_kv_heads, group_size, -1) -> (group_size, pooled_kv_heads, -1)
+        Your groups have pooled_kv_heads heads. That is the number of groups; a group has n_kv_heads divided by it.
+    neighbouring rows, not heads: group_size, -1)) -> -1, group_size)).transpose(1, 2)
+        You average rows that stand side by side, channels of one head. Row 0 of head 0 goes with row 0 of head 1.
+    channels taken for heads: pooled_kv_heads, group_size, -1)) -> -1, pooled_kv_heads, group_size)).permute(1, 2, 0, 3)
+        You cut the rows as if they came channel by channel. They come head by head: the first head_dim rows are head 0.
+    rows channel by channel: .flatten(0, 1) -> .transpose(0, 1).flatten(0, 1)
+        The numbers are right, but their rows come out channel by channel. They belong head by head, as in weight.
+    one head of each group kept: heads.mean(dim=1) -> heads[:, 0]
+        You keep the first head of each group and drop the others, the other method of section 12. Take their mean.
+    the first heads kept: heads.mean(dim=1).flatten(0, 1) -> weight[: weight.shape[0] // group_size]
+        You keep the first pooled_kv_heads heads and drop the rest. Each new head is the mean of a whole group.
+    heads left on an axis of their own: .mean(dim=1).flatten(0, 1) -> .mean(dim=1)
+        The numbers are right, but heads have an axis of their own. Join them and their rows with .flatten(0, 1).
+    pooled over channels too: .mean(dim=1).flatten(0, 1) -> .mean(dim=(1, 2))
+        You average over the rows of a head as well, so that each has one row. Only the heads of a group become one.
+    all heads into one: heads.mean(dim=1) -> heads.mean(dim=(0, 1)).expand(pooled_kv_heads, -1, -1)
+        Each new head is the mean of all heads. It is that of its own group alone.
+    as many rows as before: heads.mean(dim=1) -> heads.mean(dim=1, keepdim=True).expand_as(heads).flatten(0, 1)
+        The numbers are right, but each mean is written to all heads of its group, so nothing is saved: write it once.
+    summed in half precision: heads.mean(dim=1) -> (sum(heads.to(weight.dtype).unbind(1)) / group_size)
+        You add half precision up in half precision. Above 65,504 a float16 sum is infinite, and each sum is rounded to
+        two or three digits: go to float32 first, and back at the end.
+    rows not checked: weight.shape[0] % n_kv_heads or n_kv_heads % -> n_kv_heads %
+        Rows that do not divide into n_kv_heads heads are not refused with a ValueError. Check weight.shape[0] too.
+    heads not checked: n_kv_heads or n_kv_heads % pooled_kv_heads -> n_kv_heads
+        Heads that do not divide into pooled_kv_heads groups are not refused with a ValueError. Check n_kv_heads too.
+""")
+another_error(exercise)
+float32_out(exercise, "weight")
+needs_contiguous(exercise, "weight")
 
 
-@mean_pool_kv_heads.misconception(
-    "the sum, not the mean",
-    "You add the heads up. With a group of two, keys become twice as long as their mean, and scores twice as large: "
-    "divide by the number of heads.",
-)
-def _(weight: Tensor, n_kv_heads: int, pooled_kv_heads: int) -> Tensor:
-    return heads_of(weight, n_kv_heads, pooled_kv_heads).sum(dim=1).flatten(0, 1)
-
-
-@mean_pool_kv_heads.misconception(
-    "every second head",
-    "You pool heads that stand apart: with 4 heads and 2 groups, heads 0 and 2. Query heads share with their "
-    "neighbours, so neighbours are pooled: heads 0 and 1.",
-)
-def _(weight: Tensor, n_kv_heads: int, pooled_kv_heads: int) -> Tensor:
-    refuse(weight, n_kv_heads, pooled_kv_heads)
-    return weight.unflatten(0, (n_kv_heads // pooled_kv_heads, pooled_kv_heads, -1)).mean(dim=0).flatten(0, 1)
-
-
-@mean_pool_kv_heads.misconception(
-    "neighbouring rows, not heads",
-    "You average rows that stand side by side, which are channels of the same head. Row 0 of head 0 goes with row 0 of "
-    "head 1.",
-)
-def _(weight: Tensor, n_kv_heads: int, pooled_kv_heads: int) -> Tensor:
-    refuse(weight, n_kv_heads, pooled_kv_heads)
-    return weight.unflatten(0, (-1, n_kv_heads // pooled_kv_heads)).mean(dim=1)
-
-
-@mean_pool_kv_heads.misconception(
-    "channels taken for heads",
-    "You cut the rows as if they came channel by channel, all heads' channel 0 first. They come head by head: the "
-    "first head_dim rows are one head.",
-)
-def _(weight: Tensor, n_kv_heads: int, pooled_kv_heads: int) -> Tensor:
-    refuse(weight, n_kv_heads, pooled_kv_heads)
-    rows = weight.unflatten(0, (-1, pooled_kv_heads, n_kv_heads // pooled_kv_heads)).mean(dim=2)
-    return rows.transpose(0, 1).flatten(0, 1)
-
-
-@mean_pool_kv_heads.misconception(
-    "one head of each group kept",
-    "You keep the first head of each group and drop the others. That is another method, which the lesson compares in "
-    "section 12. Here the mean is asked for.",
-)
-def _(weight: Tensor, n_kv_heads: int, pooled_kv_heads: int) -> Tensor:
-    return heads_of(weight, n_kv_heads, pooled_kv_heads)[:, 0].flatten(0, 1)
-
-
-@mean_pool_kv_heads.misconception(
-    "the first heads kept",
-    "You keep the first pooled_kv_heads heads and drop the rest. Each new head is made of a whole group: the mean of "
-    "the heads that it replaces.",
-)
-def _(weight: Tensor, n_kv_heads: int, pooled_kv_heads: int) -> Tensor:
-    refuse(weight, n_kv_heads, pooled_kv_heads)
-    return weight[: weight.shape[0] // n_kv_heads * pooled_kv_heads]
-
-
-@mean_pool_kv_heads.misconception(
-    "heads left on an axis of their own",
-    "The numbers are right, but the heads still stand on an axis of their own. A projection has two axes: join heads "
-    "and their rows with .flatten(0, 1).",
-)
-def _(weight: Tensor, n_kv_heads: int, pooled_kv_heads: int) -> Tensor:
-    return heads_of(weight, n_kv_heads, pooled_kv_heads).mean(dim=1)
-
-
-@mean_pool_kv_heads.misconception(
-    "pooled over channels too",
-    "You average over the rows of a head as well, so that each head has one row. Only the heads of a group become one.",
-)
-def _(weight: Tensor, n_kv_heads: int, pooled_kv_heads: int) -> Tensor:
-    return heads_of(weight, n_kv_heads, pooled_kv_heads).mean(dim=(1, 2))
-
-
-@mean_pool_kv_heads.misconception(
-    "all heads into one",
-    "You take the mean of all heads, whatever pooled_kv_heads says.",
-)
-def _(weight: Tensor, n_kv_heads: int, pooled_kv_heads: int) -> Tensor:
-    mean = heads_of(weight, n_kv_heads, pooled_kv_heads).mean(dim=(0, 1), keepdim=True)
-    return mean.expand(pooled_kv_heads, -1, -1, -1).flatten(0, 2)
-
-
-@mean_pool_kv_heads.misconception(
-    "columns in place of rows",
-    "You pool columns of weight, which are the channels that come in. Row r of a projection makes channel r: the heads "
-    "are among the rows.",
-)
-def _(weight: Tensor, n_kv_heads: int, pooled_kv_heads: int) -> Tensor:
-    refuse(weight, n_kv_heads, pooled_kv_heads)
-    if weight.shape[1] % n_kv_heads:
-        raise RuntimeError("sizes do not fit")
+@exercise.misconception
+def columns_in_place_of_rows(weight, n_kv_heads, pooled_kv_heads):
+    """You pool columns of weight, which are the channels that come in. Row r of a projection makes channel r: the heads
+    are among the rows."""
+    mean_pool_kv_heads(weight, n_kv_heads, pooled_kv_heads)
     return weight.unflatten(1, (pooled_kv_heads, n_kv_heads // pooled_kv_heads, -1)).mean(dim=2).flatten(1)
 
 
-@mean_pool_kv_heads.misconception(
-    "as many rows as before",
-    "You write each mean back to all heads of its group, so as many rows as before are left. The numbers are right, "
-    "but nothing is saved: each group becomes one head.",
-)
-def _(weight: Tensor, n_kv_heads: int, pooled_kv_heads: int) -> Tensor:
-    heads = heads_of(weight, n_kv_heads, pooled_kv_heads)
-    return heads.mean(dim=1, keepdim=True).expand_as(heads).flatten(0, 2)
-
-
-@mean_pool_kv_heads.misconception(
-    "group_size taken for the number of heads",
-    "You read pooled_kv_heads as the number of heads that become one. It is the number of heads to have afterwards.",
-)
-def _(weight: Tensor, n_kv_heads: int, pooled_kv_heads: int) -> Tensor:
-    return reference(weight, n_kv_heads, n_kv_heads // heads_of(weight, n_kv_heads, pooled_kv_heads).shape[0])
-
-
-@mean_pool_kv_heads.misconception(
-    "float32 goes out",
-    "The numbers are right, but in float32, where weight was bfloat16 or float16. Convert the result back.",
-)
-def _(weight: Tensor, n_kv_heads: int, pooled_kv_heads: int) -> Tensor:
-    return reference(at_least_float32(weight), n_kv_heads, pooled_kv_heads)
-
-
-@mean_pool_kv_heads.misconception(
-    "the error of torch left to speak",
-    "Where numbers do not divide, torch fails with a RuntimeError of its own, or a wrong result comes back. Check "
-    "first, and raise a ValueError.",
-)
-def _(weight: Tensor, n_kv_heads: int, pooled_kv_heads: int) -> Tensor:
-    return weight.unflatten(0, (pooled_kv_heads, n_kv_heads // pooled_kv_heads, -1)).mean(dim=1).flatten(0, 1)
-
-
-@mean_pool_kv_heads.misconception(
-    "no gradients",
-    "The numbers are right, but no gradient reaches weight: .detach(), .data, torch.no_grad or a new torch.tensor cuts "
-    "it off.",
-)
-def _(weight: Tensor, n_kv_heads: int, pooled_kv_heads: int) -> Tensor:
-    return reference(weight.detach(), n_kv_heads, pooled_kv_heads)
-
-
-@mean_pool_kv_heads.alternative
-def _(weight: Tensor, n_kv_heads: int, pooled_kv_heads: int) -> Tensor:
-    rows, dim = weight.shape
-    if rows % n_kv_heads or n_kv_heads % pooled_kv_heads:
-        raise ValueError("sizes")
-    group = n_kv_heads // pooled_kv_heads
-    return weight.reshape(pooled_kv_heads, group, rows // n_kv_heads, dim).mean(1).reshape(-1, dim)
-
-
-@mean_pool_kv_heads.alternative
-def _(weight: Tensor, n_kv_heads: int, pooled_kv_heads: int) -> Tensor:
-    refuse(weight, n_kv_heads, pooled_kv_heads)
-    groups = weight.chunk(pooled_kv_heads)
-    size = weight.shape[0] // n_kv_heads
-    return torch.cat([sum(group.split(size)) / (n_kv_heads // pooled_kv_heads) for group in groups])
-
-
-@mean_pool_kv_heads.alternative
-def _(weight: Tensor, n_kv_heads: int, pooled_kv_heads: int) -> Tensor:
-    # As a product with a matrix of shares.
-    refuse(weight, n_kv_heads, pooled_kv_heads)
-    group = n_kv_heads // pooled_kv_heads
-    shares = torch.eye(pooled_kv_heads, device=weight.device).repeat_interleave(group, dim=1) / group
-    heads = weight.unflatten(0, (n_kv_heads, -1)).float()
-    return torch.einsum("ph,hrd->prd", shares, heads).flatten(0, 1).to(weight.dtype)
+@exercise.misconception
+def added_up_in_weight_itself(weight, n_kv_heads, pooled_kv_heads):
+    """The numbers are right, but weight itself is changed on the way, and its owner may still need it: += and what ends
+    in an underscore change a tensor in place, and a slice of weight is weight."""
+    pooled = mean_pool_kv_heads(weight, n_kv_heads, pooled_kv_heads)
+    weight[: len(pooled)] += pooled
+    return pooled

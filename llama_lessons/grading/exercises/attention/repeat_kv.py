@@ -1,4 +1,4 @@
-"""repeat_kv: a copy of the shared key/value head for each query head."""
+"""Exercise 2: a copy of the shared key/value head for each query head."""
 
 from collections.abc import Callable
 
@@ -6,23 +6,20 @@ import torch
 from torch import Tensor
 
 from ...exercise import Exercise
-from ...expect import expect_close, expect_like, expect_value_error
-from .common import HALVES, LESSON, draw, expect_gradients
+from ...expect import HALVES, draw, expect_close, expect_like, expect_value_error, tensor
+from ...families import another_error, batch_of_one, float32_out, needs_contiguous
+from .common import LESSON
 
 
-def refuse_no_group(group_size: int) -> None:
+def repeat_kv(x: Tensor, group_size: int) -> Tensor:
     if group_size < 1:
-        raise ValueError(f"group_size ({group_size}) must be positive")
-
-
-def reference(x: Tensor, group_size: int) -> Tensor:
-    refuse_no_group(group_size)
+        raise ValueError("no group")
     return x.repeat_interleave(group_size, dim=1)
 
 
 def cases() -> list[tuple]:
-    """More and fewer copies than heads, axes of equal sizes, half precision, and refusals."""
-    found = []
+    """More and fewer copies than heads, one head, equal axes, half precision, a transposed x, and refusals."""
+    made = []
     for seed, (shape, group_size, dtype) in enumerate(
         [
             ((2, 3, 4, 5), 2, torch.float32),
@@ -30,19 +27,19 @@ def cases() -> list[tuple]:
             ((2, 2, 2, 2), 2, torch.float32),
             ((2, 3, 1, 4), 1, torch.float32),
             ((2, 3, 2, 4), 3, torch.bfloat16),
+            ((3, 1, 2, 4), 2, torch.float16),
         ]
     ):
-        found.append((draw(*shape, seed=seed, dtype=dtype).requires_grad_(seed == 0), group_size))
-    return [*found, (draw(1, 2, 3, 4), 0), (draw(1, 2, 3, 4), -1)]
+        made.append((draw(*shape, seed=seed, dtype=dtype), group_size))
+    made.append((draw(2, 4, 3, 5, seed=6).transpose(1, 2), 2))
+    return [*made, (draw(1, 2, 3, 4), 0), (draw(1, 2, 3, 4), -1)]
 
 
-repeat_kv = Exercise(
-    name="repeat_kv",
+exercise = Exercise(
+    repeat_kv,
     lesson=LESSON,
     points=2,
     minutes=4,
-    parameters=("x", "group_size"),
-    reference=reference,
     cases=cases,
     returns=Tensor,
     hints=(
@@ -53,8 +50,8 @@ repeat_kv = Exercise(
 )
 
 
-@repeat_kv.property("shape (batch, n_kv_heads * group_size, seq_len, head_dim), dtype of x")
-def _(answer: Callable) -> None:
+@exercise.property("shape (batch, n_kv_heads * group_size, seq_len, head_dim), dtype of x")
+def shape_and_dtype(answer: Callable) -> None:
     for shape, group_size in (((1, 1, 1, 1), 1), ((2, 3, 4, 5), 2), ((1, 2, 5, 8), 4)):
         for dtype in (torch.float32, *HALVES, torch.float64):
             where = f"x of shape {shape} in {str(dtype)[6:]}, group_size {group_size}"
@@ -62,162 +59,93 @@ def _(answer: Callable) -> None:
             expect_like(answer(draw(*shape, dtype=dtype), group_size), shape=wanted, dtype=dtype, where=where)
 
 
-@repeat_kv.property("two heads A, B in groups of 3 become A A A B B B")
-def _(answer: Callable) -> None:
-    x = torch.tensor([1.0, 2.0], device=draw(1).device).view(1, 2, 1, 1)
-    got = answer(x, 3)[0, :, 0, 0]
+@exercise.property("two heads A, B in groups of 3 become A A A B B B")
+def two_heads_by_hand(answer: Callable) -> None:
+    got = answer(tensor([1.0, 2.0]).view(1, 2, 1, 1), 3)[0, :, 0, 0]
     expect_close(got, torch.tensor([1.0, 1.0, 1.0, 2.0, 2.0, 2.0]), where="heads 1 and 2, group_size 3")
 
 
-@repeat_kv.property("head i of the result is head i // group_size of x")
-def _(answer: Callable) -> None:
+@exercise.property("head i of the result is head i // group_size of x")
+def each_head_is_a_copy(answer: Callable) -> None:
     for seed, (shape, group_size) in enumerate(
         [((2, 3, 4, 5), 2), ((1, 2, 3, 4), 4), ((2, 2, 2, 2), 2), ((2, 8, 3, 4), 8), ((3, 4, 2, 6), 1)]
     ):
-        x = draw(*shape, seed=seed)
-        got = answer(x, group_size)
-        for head in range(shape[1] * group_size):
-            where = f"x of shape {shape}, group_size {group_size}, head {head}"
-            expect_close(got[:, head], x[:, head // group_size], where=where, rtol=0, atol=0)
+        for dtype in (torch.float32, *HALVES):
+            x = draw(*shape, seed=seed, dtype=dtype)
+            got = answer(x, group_size)
+            for head in range(shape[1] * group_size):
+                where = f"x of shape {shape}, group_size {group_size}, head {head}"
+                expect_close(got[:, head], x[:, head // group_size], where=where, rtol=0, atol=0)
 
 
-@repeat_kv.property("x may be transposed, as a model makes it")
-def _(answer: Callable) -> None:
+@exercise.property("x may be transposed, as a model makes it")
+def not_contiguous(answer: Callable) -> None:
     x = draw(2, 4, 3, 5).transpose(1, 2)
-    expect_close(answer(x, 2), x[:, [0, 0, 1, 1, 2, 2]], where="x made by .transpose(1, 2)", rtol=0, atol=0)
+    for group_size in (1, 2):
+        owner = torch.arange(3 * group_size) // group_size
+        where = f"x made by .transpose(1, 2), group_size {group_size}"
+        expect_close(answer(x, group_size), x[:, owner], where=where, rtol=0, atol=0)
 
 
-@repeat_kv.property("gradients of the copies add up in their head")
-def _(answer: Callable) -> None:
-    x, upstream = draw(2, 3, 2, 4).requires_grad_(), draw(2, 6, 2, 4, seed=1)
-    wanted = upstream.view(2, 3, 2, 2, 4).sum(dim=2)
-    expect_gradients(repeat_kv, lambda x: answer(x, 2), (x,), (wanted,), upstream)
-
-
-@repeat_kv.property("a group_size below 1 is refused with a ValueError")
-def _(answer: Callable) -> None:
+@exercise.property("a group_size below 1 is refused with a ValueError")
+def no_group_refused(answer: Callable) -> None:
     for group_size in (0, -1, -2):
         expect_value_error(answer, draw(1, 2, 3, 4), group_size, where=f"group_size {group_size}")
 
 
-@repeat_kv.misconception(
-    "the row of heads repeated",
-    "Your heads come as A B A B: the row is repeated end to end. Then query head 1 reads another key head than query "
-    "head 0, its neighbour, and pretrained weights do not fit. Repeat each head in its place, A A B B.",
-)
-def _(x: Tensor, group_size: int) -> Tensor:
-    refuse_no_group(group_size)
-    return x.repeat(1, group_size, 1, 1)
+exercise.slips("""
+    the row of heads repeated: x.repeat_interleave(group_size, dim=1) -> x.repeat(1, group_size, 1, 1)
+        Your heads come as A B A B: the row is repeated end to end. Then query head 1 reads another key head than query
+        head 0, its neighbour, and pretrained weights do not fit. Repeat each head in its place, A A B B.
+    the batch repeated: dim=1 -> dim=0
+        You repeat along axis 0, the batch: each text comes several times in a row. Heads stand along axis 1.
+    the batch repeated end to end: x.repeat_interleave(group_size, dim=1) -> x.repeat(group_size, 1, 1, 1)
+        You repeat along axis 0: the whole batch comes several times. Heads stand along axis 1.
+    the tokens repeated: dim=1 -> dim=2
+        You repeat along axis 2: each token is there several times in the same head. Heads stand along axis 1.
+    the tokens repeated end to end: x.repeat_interleave(group_size, dim=1) -> x.repeat(1, 1, group_size, 1)
+        You repeat along axis 2: the whole text comes several times in the same head. Heads stand along axis 1.
+    the channels repeated: dim=1 -> dim=3
+        You repeat along the last axis: each channel is there several times in its head. Heads stand along axis 1.
+    the tokens repeated and cut into heads: dim=1) -> dim=2).reshape(x.shape[0], -1, *x.shape[2:])
+        Each token is repeated in its place, and everything is cut into heads afterwards, across the tokens. The axis of
+        the copies belongs right behind that of the heads, as in x[:, :, None].
+    everything in one row: group_size, dim=1 -> group_size
+        One long row of all numbers comes out, as repeat_interleave makes it without dim=1.
+    as many copies as there are heads: group_size, dim -> x.shape[1], dim
+        You make n_kv_heads copies of each head. It needs group_size: that is how many query heads share it.
+    one copy too many: group_size, dim -> group_size + 1, dim
+        Each head is there group_size + 1 times. Together with the head itself there are group_size of them.
+    nothing repeated: x.repeat_interleave(group_size, dim=1) -> x
+        x comes back as it is, with n_kv_heads heads: nothing is repeated.
+    head 0 for all: x.repeat_interleave(group_size -> x[:, :1].repeat_interleave(x.shape[1] * group_size
+        All heads of the result are copies of head 0. Each head of x has its own group.
+    heads in reverse order: x.repeat -> x.flip(1).repeat
+        The numbers are right, but the groups come in reverse order: the first query heads get the last key/value head.
+    tokens before the heads: dim=1) -> dim=1).transpose(1, 2)
+        The numbers are right, but the tokens stand on axis 1 and the heads on axis 2. x has heads before tokens.
+    the copies on an axis of their own: x.repeat_interleave(group_size, dim=1) -> torch.stack([x] * group_size, dim=2)
+        Your copies have an axis of their own, so the result has five axes. Join it with the heads: .flatten(1, 2).
+    only reshaped: x.repeat_interleave(group_size, dim=1) -> x.reshape(len(x), group_size * x.shape[1], *x.shape[2:])
+        Wherever group_size is above 1, torch raises a RuntimeError: .reshape() and .view() make no copies.
+    a group of one refused: group_size < 1 -> group_size <= 1
+        A group_size of 1 is refused. It is a group: each query head has a key/value head of its own.
+    0 accepted: group_size < 1 -> group_size < 0
+        A group_size of 0 is let pass, and no head is left. Raise a ValueError for it too.
+    only 0 refused: group_size < 1 -> group_size == 0
+        0 is refused with a ValueError, but a negative group_size is not. Refuse all that are below 1.
+    a size that is no group accepted: group_size < 1 -> False
+        A group_size below 1 is not refused: with 0 no head is left. Raise a ValueError below 1.
+""")
+another_error(exercise)
+batch_of_one(exercise, "x")
+float32_out(exercise, "x")
+needs_contiguous(exercise, "x")
 
 
-@repeat_kv.misconception(
-    "the batch repeated",
-    "You repeat along axis 0, the batch. Heads stand along axis 1.",
-)
-def _(x: Tensor, group_size: int) -> Tensor:
-    refuse_no_group(group_size)
-    return x.repeat_interleave(group_size, dim=0)
-
-
-@repeat_kv.misconception(
-    "the tokens repeated",
-    "You repeat along axis 2, the tokens: each key would be there several times in the same head. Heads stand along "
-    "axis 1.",
-)
-def _(x: Tensor, group_size: int) -> Tensor:
-    refuse_no_group(group_size)
-    return x.repeat_interleave(group_size, dim=2)
-
-
-@repeat_kv.misconception(
-    "the channels repeated",
-    "You repeat along the last axis, the channels of each head. Heads stand along axis 1.",
-)
-def _(x: Tensor, group_size: int) -> Tensor:
-    refuse_no_group(group_size)
-    return x.repeat_interleave(group_size, dim=3)
-
-
-@repeat_kv.misconception(
-    "everything in one row",
-    "Without dim=1, repeat_interleave makes one long row of all numbers.",
-)
-def _(x: Tensor, group_size: int) -> Tensor:
-    refuse_no_group(group_size)
-    return x.repeat_interleave(group_size)
-
-
-@repeat_kv.misconception(
-    "as many copies as there are heads",
-    "You make n_kv_heads copies of each head. group_size says how many query heads share one, and so how many copies "
-    "it needs.",
-)
-def _(x: Tensor, group_size: int) -> Tensor:
-    refuse_no_group(group_size)
-    return x.repeat_interleave(x.shape[1], dim=1)
-
-
-@repeat_kv.misconception(
-    "one copy too many",
-    "You add group_size copies to the head that is there. With it there are group_size in all.",
-)
-def _(x: Tensor, group_size: int) -> Tensor:
-    refuse_no_group(group_size)
-    return x.repeat_interleave(group_size + 1, dim=1)
-
-
-@repeat_kv.misconception(
-    "heads in reverse order",
-    "The groups are right, but they come in reverse order: the first query heads get the last key/value head.",
-)
-def _(x: Tensor, group_size: int) -> Tensor:
-    refuse_no_group(group_size)
-    return x.flip(1).repeat_interleave(group_size, dim=1)
-
-
-@repeat_kv.misconception(
-    "the copies on an axis of their own",
-    "Your copies stand on an axis of their own, so the result has five axes. Join that axis with the heads: "
-    ".flatten(1, 2).",
-)
-def _(x: Tensor, group_size: int) -> Tensor:
-    refuse_no_group(group_size)
-    return x[:, :, None].expand(-1, -1, group_size, -1, -1)
-
-
-@repeat_kv.misconception(
-    "a size that is no group accepted",
-    "A group_size of 0 is let pass, and no head is left. Raise a ValueError below 1.",
-)
-def _(x: Tensor, group_size: int) -> Tensor:
-    return x.repeat_interleave(max(group_size, 0), dim=1)
-
-
-@repeat_kv.misconception(
-    "no gradients",
-    "The numbers are right, but no gradient reaches x: .detach(), .data, torch.no_grad or a new torch.tensor cuts it "
-    "off, and the keys could not be trained.",
-)
-def _(x: Tensor, group_size: int) -> Tensor:
-    return reference(x.detach(), group_size)
-
-
-@repeat_kv.alternative
-def _(x: Tensor, group_size: int) -> Tensor:
-    if group_size <= 0:
-        raise ValueError("group_size must be positive")
-    batch, heads, seq_len, head_dim = x.shape
-    copies = x[:, :, None].expand(batch, heads, group_size, seq_len, head_dim)
-    return copies.reshape(batch, heads * group_size, seq_len, head_dim)
-
-
-@repeat_kv.alternative
-def _(x: Tensor, group_size: int) -> Tensor:
-    refuse_no_group(group_size)
-    return torch.stack([x] * group_size, dim=2).flatten(1, 2)
-
-
-@repeat_kv.alternative
-def _(x: Tensor, group_size: int) -> Tensor:
-    refuse_no_group(group_size)
-    return x[:, torch.arange(x.shape[1] * group_size, device=x.device) // group_size]
+@exercise.misconception
+def expanded_and_then_viewed(x, group_size):
+    """Where several heads get copies, torch raises a RuntimeError. After .expand(), which copies nothing, .view()
+    cannot join the copies with the heads: .reshape() and .flatten() copy where they must."""
+    repeat_kv(x, group_size)
+    return x[:, :, None].expand(-1, -1, group_size, -1, -1).view(len(x), -1, *x.shape[2:])

@@ -1,74 +1,42 @@
 """Exercise 2: what ALiBi adds to the scores."""
 
-import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from llama_lessons.lab.device import choose_device
+from llama_lessons import extrapolation
 
 from ...exercise import Exercise
-from ...expect import Mismatch, expect_close, expect_like, expect_value_error
-from .common import LESSON, counted
+from ...expect import Mismatch, draw, exact, expect_close, expect_gradients, expect_like, expect_value_error, tensor
+from ...families import no_gradient
+from .common import LESSON, one_changed
 
-__all__ = ["alibi_bias"]
 
-
-def refuse(query_len: int, key_len: int) -> None:
+def alibi_bias(slopes: Tensor, query_len: int, key_len: int) -> Tensor:
     if query_len > key_len:
         raise ValueError("more queries than keys")
-
-
-def distances(query_len: int, key_len: int) -> Tensor:
-    """Position of each query minus position of each key, (query_len, key_len)."""
-    refuse(query_len, key_len)
-    return torch.arange(key_len - query_len, key_len)[:, None] - torch.arange(key_len)
-
-
-def reference(slopes: Tensor, query_len: int, key_len: int) -> Tensor:
-    past = distances(query_len, key_len).clamp(min=0).to(slopes.device)
-    return -slopes[:, None, None] * past
-
-
-def one_by_one(slopes: list[float], query_len: int, key_len: int) -> Tensor:
-    """The bias, number by number in float64."""
-    first = key_len - query_len
-    rows = [[[-s * max(first + q - k, 0) for k in range(key_len)] for q in range(query_len)] for s in slopes]
-    return torch.tensor(rows, dtype=torch.float64)
-
-
-def some_slopes(n_heads: int) -> Tensor:
-    return torch.tensor([2 ** (-8 * (i + 1) / n_heads) for i in range(n_heads)], device=choose_device())
+    keys = torch.arange(key_len, device=slopes.device)
+    queries = torch.arange(key_len - query_len, key_len, device=slopes.device)
+    distance = queries[:, None] - keys
+    past = distance.clamp(min=0)
+    penalty = slopes[:, None, None] * past
+    return -penalty
 
 
 def cases() -> list[tuple]:
-    return [
-        (some_slopes(n_heads), query_len, key_len)
-        for n_heads, query_len, key_len in (
-            (1, 1, 1),
-            (2, 3, 3),
-            (4, 4, 4),  # slopes along the wrong axis go unnoticed by the shape
-            (3, 2, 5),
-            (2, 1, 6),
-            (8, 5, 7),
-            (5, 5, 9),
-            (2, 4, 3),
-        )
-    ] + [(torch.tensor([0.7, -1.5], device=choose_device(), requires_grad=True), 2, 4)]
+    """Slopes of the rule and others, with and without a cache, far keys, and more queries than keys."""
+    sizes = [(1, 1), (3, 3), (4, 4), (2, 5), (1, 6), (5, 7)]
+    made = [(extrapolation.alibi_slopes(heads).to(draw(1).device), *size) for heads in (2, 4) for size in sizes]
+    made += [(draw(3, seed=1).abs(), 2, 9), (draw(5, seed=2).requires_grad_(), 3, 4), (draw(3, seed=3).abs(), 2, 3002)]
+    return [*made, (draw(2, seed=4), 4, 3)]
 
 
-def sizes(n_heads: int, query_len: int, key_len: int) -> str:
-    return ", ".join((counted(n_heads, "head"), counted(query_len, "query"), counted(key_len, "key")))
-
-
-alibi_bias = Exercise(
-    name="alibi_bias",
+exercise = Exercise(
+    alibi_bias,
     lesson=LESSON,
     points=4,
     minutes=9,
-    parameters=("slopes", "query_len", "key_len"),
-    reference=reference,
     cases=cases,
     returns=Tensor,
     hints=(
@@ -82,273 +50,159 @@ alibi_bias = Exercise(
 )
 
 
-@alibi_bias.property("one bias for each head, query and key, in float32")
-def _(answer: Callable) -> None:
+def exact_bias(slopes: Tensor, query_len: int, key_len: int) -> Tensor:
+    """Number by number, but for the heads."""
+    first = key_len - query_len
+    past = [[float(max(first + q - k, 0)) for k in range(key_len)] for q in range(query_len)]
+    return torch.stack([-slope * torch.tensor(past, dtype=torch.float64) for slope in exact(slopes)])
+
+
+def expect_bias(answer: Callable, slopes: Tensor, query_len: int, key_len: int) -> None:
+    where = f"{len(slopes)} slopes, query_len {query_len}, key_len {key_len}"
+    want = exact_bias(slopes, query_len, key_len)
+    expect_close(answer(slopes, query_len, key_len), want, where=where, rtol=1e-6, atol=0)
+
+
+@exercise.property("one bias for each head, query and key, in float32")
+def shape_and_dtype(answer: Callable) -> None:
     for n_heads, query_len, key_len in ((1, 1, 1), (8, 3, 3), (3, 1, 7), (4, 2, 9), (2, 6, 6)):
-        got = answer(some_slopes(n_heads), query_len, key_len)
-        where = sizes(n_heads, query_len, key_len)
+        got = answer(draw(n_heads), query_len, key_len)
+        where = f"{n_heads} slopes, query_len {query_len}, key_len {key_len}"
         expect_like(got, shape=(n_heads, query_len, key_len), dtype=torch.float32, where=where)
 
 
-@alibi_bias.property("the worked example: one head, slope 1/2, three tokens")
-def _(answer: Callable) -> None:
-    got = answer(torch.tensor([0.5], device=choose_device()), 3, 3)
+@exercise.property("the worked example: one head, slope 1/2, three tokens")
+def three_tokens_by_hand(answer: Callable) -> None:
     want = torch.tensor([[[0, 0, 0], [-0.5, 0, 0], [-1, -0.5, 0]]])
-    expect_close(got, want, where="slope 0.5, 3 queries, 3 keys", atol=1e-7)
+    expect_close(answer(tensor([0.5]), 3, 3), want, where="slope 0.5, 3 queries, 3 keys", atol=1e-7)
 
 
-@alibi_bias.property("minus slope times distance, in each head")
-def _(answer: Callable) -> None:
-    for n_heads, length in ((1, 2), (2, 5), (4, 4), (8, 16), (3, 40)):
-        slopes = some_slopes(n_heads)
-        want = one_by_one(slopes.tolist(), length, length)
-        expect_close(answer(slopes, length, length), want, where=sizes(n_heads, length, length), atol=1e-5)
+@exercise.property("minus slope times distance, in each head")
+def formula(answer: Callable) -> None:
+    for n_heads, length in ((1, 2), (2, 5), (4, 4), (8, 16), (40, 3)):
+        expect_bias(answer, draw(n_heads).abs(), length, length)
 
 
-@alibi_bias.property("the queries are the last ones: one token after a cache gets the last row")
-def _(answer: Callable) -> None:
-    slopes = some_slopes(4)
+@exercise.property("the queries are the last ones: one token after a cache gets the last row")
+def queries_after_a_cache(answer: Callable) -> None:
     for query_len, key_len in ((1, 2), (1, 9), (3, 8), (4, 5)):
-        want = one_by_one(slopes.tolist(), query_len, key_len)
-        expect_close(answer(slopes, query_len, key_len), want, where=sizes(4, query_len, key_len), atol=1e-5)
+        expect_bias(answer, draw(4).abs(), query_len, key_len)
 
 
-@alibi_bias.property("keys that come later get 0: hiding them is the mask's work")
-def _(answer: Callable) -> None:
-    got = answer(some_slopes(2), 4, 4)
-    future = torch.ones(4, 4, dtype=torch.bool).triu(1)
-    if (got.cpu()[:, future] != 0).any():
-        raise Mismatch(f"4 tokens: expected 0 for later keys, got {got.cpu()[:, future].flatten().tolist()[:3]} ...")
+@exercise.property("keys that come later get 0: hiding them is the mask's work")
+def later_keys(answer: Callable) -> None:
+    got = answer(draw(2).abs(), 4, 4).cpu()[:, torch.ones(4, 4, dtype=torch.bool).triu(1)]
+    if (got != 0).any():
+        raise Mismatch(f"4 tokens: expected 0 for later keys, got {got.flatten().tolist()[:3]} ...")
 
 
-@alibi_bias.property("between equal scores, attention falls by e ** -slope a position")
-def _(answer: Callable) -> None:
-    slopes = some_slopes(4)
-    weights = answer(slopes, 1, 12).softmax(dim=-1)[:, 0]  # (n_heads, key_len)
-    ratio = (weights[:, :-1] / weights[:, 1:]).cpu()
-    want = torch.tensor([math.exp(-slope) for slope in slopes.tolist()])[:, None].expand(4, 11)
-    expect_close(ratio, want, where="weight of each key over that of the key after it", atol=1e-4)
+@exercise.property("distances of thousands are exact, and any number of queries is served")
+def large_sizes(answer: Callable) -> None:
+    for query_len, key_len in ((1, 3002), (2, 4202), (150, 200)):
+        expect_bias(answer, tensor([1 / 2, 1 / 256]), query_len, key_len)
 
 
-@alibi_bias.property("a distance of thousands is exact")
-def _(answer: Callable) -> None:
-    slopes = torch.tensor([1 / 2, 1 / 256], device=choose_device())
-    got = answer(slopes, 1, 3002)
-    want = torch.tensor([-3001 * slope for slope in slopes.tolist()])  # an odd distance, which half precision rounds
-    expect_close(got[:, 0, 0], want, where="the first of 3002 keys", rtol=1e-6, atol=0)
+@exercise.property("nothing is kept from call to call")
+def nothing_is_kept(answer: Callable) -> None:
+    for args in one_changed((draw(3), 2, 5), (draw(3, seed=1), 4, 6)):
+        expect_bias(answer, *args)
 
 
-@alibi_bias.property("slopes may be any numbers, and gradients reach them")
-def _(answer: Callable) -> None:
-    slopes = torch.tensor([0.7, 0.0, -1.5], device=choose_device()).requires_grad_()
-    got = answer(slopes, 2, 3)
-    expect_close(got, one_by_one([0.7, 0.0, -1.5], 2, 3), where="slopes 0.7, 0 and -1.5", atol=1e-6)
-    if not got.requires_grad:
-        raise Mismatch("slopes that require gradients: expected a result that depends on them, got one without")
-    (gradient,) = torch.autograd.grad(got.sum(), [slopes])
-    expect_close(
-        gradient, torch.tensor([-4.0] * 3), where="slopes 0.7, 0 and -1.5: gradient of the sum, for each", atol=1e-5
-    )
+@exercise.property("slopes may be any numbers, and gradients reach them")
+def any_slopes(answer: Callable) -> None:
+    slopes = tensor([0.7, 0.0, -1.5])
+    expect_bias(answer, slopes, 2, 3)
+    expect_gradients(answer, exact_bias, slopes, 2, 3, names=("slopes",))
 
 
-@alibi_bias.property("more queries than keys are refused with a ValueError")
-def _(answer: Callable) -> None:
-    for query_len, key_len in ((2, 1), (9, 3)):
-        expect_value_error(answer, some_slopes(2), query_len, key_len, where=sizes(2, query_len, key_len))
+@exercise.property("more queries than keys are refused with a ValueError")
+def more_queries_than_keys(answer: Callable) -> None:
+    for query_len, key_len in ((2, 1), (9, 3), (4, 3)):
+        where = f"query_len {query_len}, key_len {key_len}"
+        expect_value_error(answer, tensor([0.5, 0.25]), query_len, key_len, where=where)
 
 
-@alibi_bias.misconception(
-    "a bonus for far tokens",
-    "Your biases are positive, so far tokens get more attention than near ones. It is a penalty: minus slope times "
-    "distance.",
-)
-def _(slopes: Tensor, query_len: int, key_len: int) -> Tensor:
-    return -reference(slopes, query_len, key_len)
-
-
-@alibi_bias.misconception(
-    "later keys get a bonus",
-    "Your bias goes on above 0 for keys that come later, where query position minus key position is negative. 0 is "
-    "asked for there: clamp the distance.",
-)
-def _(slopes: Tensor, query_len: int, key_len: int) -> Tensor:
-    return -slopes[:, None, None] * distances(query_len, key_len).to(slopes.device)
-
-
-@alibi_bias.misconception(
-    "later keys get a penalty",
-    "You use the distance without its sign, so later keys get a penalty as well. 0 is asked for there: hiding them is "
-    "the causal mask's work.",
-)
-def _(slopes: Tensor, query_len: int, key_len: int) -> Tensor:
-    return -slopes[:, None, None] * distances(query_len, key_len).abs().to(slopes.device)
-
-
-@alibi_bias.misconception(
-    "later keys are hidden",
-    "You put -inf where keys come later. That is the causal mask, which is applied besides; 0 is asked for there.",
-)
-def _(slopes: Tensor, query_len: int, key_len: int) -> Tensor:
-    future = distances(query_len, key_len).to(slopes.device) < 0
-    return reference(slopes, query_len, key_len).masked_fill(future, -math.inf)
-
-
-@alibi_bias.misconception(
-    "queries counted from 0",
-    "Your queries stand at positions 0, 1, 2, ... When tokens are in a cache, there are more keys than queries, and "
-    "the queries are the last ones: they begin at key_len - query_len.",
-)
-def _(slopes: Tensor, query_len: int, key_len: int) -> Tensor:
-    refuse(query_len, key_len)
-    past = (torch.arange(query_len)[:, None] - torch.arange(key_len)).clamp(min=0)
-    return -slopes[:, None, None] * past.to(slopes.device)
-
-
-@alibi_bias.misconception(
-    "queries and keys exchanged",
-    "Your last two axes are exchanged: a row is a query, a column is a key. Row 0, the first query, has no past.",
-)
-def _(slopes: Tensor, query_len: int, key_len: int) -> Tensor:
-    return reference(slopes, query_len, key_len).transpose(1, 2)
-
-
-@alibi_bias.misconception(
-    "a slope for each key",
-    "Your slopes line up with the last axis, the keys. They belong to the heads, axis 0: slopes[:, None, None].",
-)
-def _(slopes: Tensor, query_len: int, key_len: int) -> Tensor:
-    past = distances(query_len, key_len).clamp(min=0).to(slopes.device)
-    return -slopes * past.expand(len(slopes), -1, -1)
-
-
-@alibi_bias.misconception(
-    "a slope for each query",
-    "Your slopes line up with the queries. They belong to the heads, axis 0: slopes[:, None, None].",
-)
-def _(slopes: Tensor, query_len: int, key_len: int) -> Tensor:
-    past = distances(query_len, key_len).clamp(min=0).to(slopes.device)
-    return -slopes[:, None] * past.expand(len(slopes), -1, -1)
-
-
-@alibi_bias.misconception(
-    "heads at the end",
-    "Your heads are the last axis. The scores are (batch, n_heads, query_len, key_len), so heads come first here.",
-)
-def _(slopes: Tensor, query_len: int, key_len: int) -> Tensor:
-    return reference(slopes, query_len, key_len).permute(1, 2, 0)
-
-
-@alibi_bias.misconception(
-    "an axis too many",
-    "You return an axis of size 1 at the front, for the batch. It broadcasts, but (n_heads, query_len, key_len) is "
-    "asked for.",
-)
-def _(slopes: Tensor, query_len: int, key_len: int) -> Tensor:
-    return reference(slopes, query_len, key_len)[None]
-
-
-@alibi_bias.misconception(
-    "a token is one away from itself",
-    "You count the distance from 1: a token's own key gets a penalty too. Its distance is 0.",
-)
-def _(slopes: Tensor, query_len: int, key_len: int) -> Tensor:
-    past = (distances(query_len, key_len) + 1).clamp(min=0).to(slopes.device)
-    return -slopes[:, None, None] * past
-
-
-@alibi_bias.misconception(
-    "the distance squared",
-    "Your penalty grows with the square of the distance. ALiBi's grows in a line: twice as far, twice the penalty.",
-)
-def _(slopes: Tensor, query_len: int, key_len: int) -> Tensor:
-    past = distances(query_len, key_len).clamp(min=0).to(slopes.device)
-    return -slopes[:, None, None] * past**2
-
-
-@alibi_bias.misconception(
-    "slopes left out",
-    "Your heads are all alike: each distance is taken away as it is. Multiply it by the head's slope.",
-)
-def _(slopes: Tensor, query_len: int, key_len: int) -> Tensor:
-    past = distances(query_len, key_len).clamp(min=0).to(slopes.device)
-    return -torch.ones_like(slopes)[:, None, None] * past
-
-
-@alibi_bias.misconception(
-    "float64",
-    "The numbers are right, but in float64. Keep the dtype of slopes, float32: integer distances times float32 slopes "
-    "give that.",
-)
-def _(slopes: Tensor, query_len: int, key_len: int) -> Tensor:
-    return reference(slopes.double(), query_len, key_len)
-
-
-@alibi_bias.misconception(
-    "too many queries accepted",
-    "You accept more queries than keys: some queries would then stand at negative positions. Raise ValueError first.",
-)
-def _(slopes: Tensor, query_len: int, key_len: int) -> Tensor:
-    past = torch.arange(key_len - query_len, key_len)[:, None] - torch.arange(key_len)
-    return -slopes[:, None, None] * past.clamp(min=0).to(slopes.device)
-
-
-@alibi_bias.misconception(
-    "clamped after multiplying",
-    "You multiply first and clamp the product. With a negative slope, or with 0 where gradients are asked for, that "
-    "clamps the wrong side. Clamp the distance, then multiply.",
-)
-def _(slopes: Tensor, query_len: int, key_len: int) -> Tensor:
-    return (-slopes[:, None, None] * distances(query_len, key_len).to(slopes.device)).clamp(max=0)
-
-
-@alibi_bias.misconception(
-    "the diagonal of the first key",
-    "You cut the later keys off along the diagonal that begins at the first key, as tril does by itself. When tokens "
-    "are in a cache, the queries are the last places and the diagonal moves: diagonal=key_len - query_len.",
-)
-def _(slopes: Tensor, query_len: int, key_len: int) -> Tensor:
-    return -slopes[:, None, None] * distances(query_len, key_len).tril().to(slopes.device)
-
-
-@alibi_bias.misconception(
-    "the past clamped away",
-    "You clamp the wrong side: earlier keys get 0, and later ones a penalty. It is later keys that get 0.",
-)
-def _(slopes: Tensor, query_len: int, key_len: int) -> Tensor:
-    return slopes[:, None, None] * distances(query_len, key_len).clamp(max=0).to(slopes.device)
-
-
-@alibi_bias.misconception(
-    "the past clamped away, later keys with a bonus",
-    "You clamp the wrong side: earlier keys get 0, and later ones a bonus. It is later keys that get 0.",
-)
-def _(slopes: Tensor, query_len: int, key_len: int) -> Tensor:
-    return -slopes[:, None, None] * distances(query_len, key_len).clamp(max=0).to(slopes.device)
-
-
-@alibi_bias.misconception(
-    "cut off from gradients",
-    "The numbers are right, but gradients do not reach slopes: use the tensor itself, without detach, tolist or "
-    "no_grad.",
-)
-def _(slopes: Tensor, query_len: int, key_len: int) -> Tensor:
-    return reference(slopes.detach(), query_len, key_len)
-
-
-@alibi_bias.alternative
-def _(slopes: Tensor, query_len: int, key_len: int) -> Tensor:
-    if key_len < query_len:
-        raise ValueError(f"{query_len} queries do not fit {key_len} keys")
-    positions = torch.arange(key_len, device=slopes.device)
-    past = (positions[None, :] - positions[-query_len:, None]).clamp(max=0)
-    return torch.einsum("h,qk->hqk", slopes, past.to(slopes.dtype))
-
-
-@alibi_bias.alternative
-def _(slopes: Tensor, query_len: int, key_len: int) -> Tensor:
-    if query_len > key_len:
-        raise ValueError("too many queries")
-    # How many later places up to the query there are: ones below the diagonal, summed from the right.
-    ones = torch.ones(key_len, key_len, device=slopes.device).tril(-1)
-    past = ones.flip(1).cumsum(1).flip(1)[key_len - query_len :]
-    return -(slopes.view(-1, 1, 1) * past)
+exercise.slips("""
+    later keys get a bonus, and queries counted from 0: past = distance.clamp(min=0) -> past = distance - queries[0]
+        Your bias goes on above 0 for keys that come later, and your queries stand at 0, 1, 2, ... Clamp the distance at
+        0, and let the queries be the last ones: with tokens in a cache they begin at key_len - query_len.
+    powers of e: -penalty -> (-penalty).exp()
+        You return e to the power of the bias. Softmax does that itself: the bias is added to the scores before it.
+    a bonus for far tokens: -penalty -> penalty
+        Your biases are positive where slopes are, so far tokens get more attention than near ones. It is a penalty:
+        minus slope times distance.
+    later keys get a bonus: distance.clamp(min=0) -> distance
+        Your bias goes on above 0 for keys that come later, where query position minus key position is negative. 0 is
+        asked for there: clamp the distance.
+    later keys get a penalty: distance.clamp(min=0) -> distance.abs()
+        You use the distance without its sign, so later keys get a penalty as well. 0 is asked for there: hiding them
+        is the causal mask's work.
+    later keys are hidden: -penalty -> (-penalty).masked_fill(distance < 0, -torch.inf)
+        You put -inf where keys come later. That is the causal mask, which is applied besides; 0 is asked for there.
+    queries counted from 0: torch.arange(key_len - query_len, key_len, -> torch.arange(query_len,
+        Your queries stand at positions 0, 1, 2, ... When tokens are in a cache, there are more keys than queries, and
+        the queries are the last ones: they begin at key_len - query_len.
+    all queries at the last place: queries[:, None] -> (0 * queries[:, None] + key_len - 1)
+        Your rows are all alike: each query is taken to be the last token. They stand at the last query_len places, one
+        after the other.
+    the key's position alone: -penalty -> slopes[:, None, None] * keys.expand(query_len, -1)
+        Your bias is slope times key position, the same for each query. (BLOOM's code has it so: softmax ignores
+        what all keys of a query share.) Here minus slope times distance is asked for, and 0 for later keys.
+    queries and keys exchanged: * past -> * past.T
+        Your last two axes are exchanged: a row is a query, a column is a key. Row 0, the first query, has no past.
+    a slope for each key: slopes[:, None, None] -> slopes
+        Your slopes line up with the last axis, the keys, and fit only if there are as many. They belong to the heads:
+        slopes[:, None, None] puts them on axis 0.
+    a slope for each query: slopes[:, None, None] -> slopes[:, None]
+        Your slopes line up with the queries, and fit only if there are as many. They belong to the heads:
+        slopes[:, None, None] puts them on axis 0.
+    slopes along the keys: slopes[:, None, None] * past -> slopes * past.expand(len(slopes), -1, -1)
+        There is an axis for the heads, but your slopes line up with the last one, the keys. Give them two axes of size
+        1 behind their own: slopes[:, None, None].
+    slopes along the queries: slopes[:, None, None] * past -> slopes[:, None] * past.expand(len(slopes), -1, -1)
+        There is an axis for the heads, but your slopes line up with the queries. Give them two axes of size 1 behind
+        their own: slopes[:, None, None].
+    heads at the end: slopes[:, None, None] * past -> slopes * past[..., None]
+        Your heads are the last axis. Scores are (batch, n_heads, query_len, key_len), so heads come first here.
+    an axis too many: * past -> * past[None, None]
+        You return an axis of size 1 at the front, for the batch. It broadcasts, but (n_heads, query_len, key_len) is
+        asked for.
+    a token is one away from itself: queries[:, None] - keys -> queries[:, None] - keys + 1
+        You count the distance from 1: a token's own key gets a penalty too. Its distance is 0.
+    the last key is one away too few: queries[:, None] - keys -> queries[:, None] - keys - 1
+        You count a position too few: the key before a token gets no penalty. Its distance is 1.
+    the distance squared: * past -> * past**2
+        Your penalty grows with the square of the distance. ALiBi's grows in a line: twice as far, twice the penalty.
+    slopes left out: slopes[:, None, None] -> torch.ones_like(slopes)[:, None, None]
+        Your heads are all alike: each distance is taken away as it is. Multiply it by the head's slope.
+    slopes of the rule, whatever they are: slopes[ -> extrapolation.alibi_slopes(len(slopes)).to(slopes)[
+        Your slopes are those of exercise 1 for as many heads, whatever slopes holds. Use the argument.
+    the sizes of slopes: slopes[ -> slopes.abs()[
+        A negative slope comes out as if it were positive. Slopes may be any numbers: use them with their sign.
+    distances in half precision: * past -> * past.half()
+        Far keys get a distance that is rounded: half precision holds whole numbers up to 2048 only. Keep distances as
+        integers, or in float32.
+    float64: slopes[ -> slopes.double()[
+        The numbers are right, but they come in float64. Keep the dtype of slopes, float32: integer distances times
+        float32 slopes give that.
+    slopes overwritten: -penalty -> slopes.neg_()[:, None, None] * past
+        The numbers are right, but you change the sign of slopes in place, and their owner still needs them. -slopes
+        makes a new tensor.
+    too many queries accepted: query_len > key_len -> False
+        You accept more queries than keys: some queries would then stand at negative positions. Raise ValueError first.
+    as many queries as keys refused: query_len > key_len -> query_len >= key_len
+        You refuse a text without a cache, which has as many queries as keys. Only more queries than keys are refused.
+    clamped after multiplying: -penalty -> (-slopes[:, None, None] * distance).clamp(max=0)
+        With a negative slope your biases are wrong, as if the product were clamped. The distance is what may not be
+        below 0: clamp it first, then multiply.
+    the diagonal of the first key: distance.clamp(min=0) -> distance.tril()
+        You cut the later keys off along the diagonal that begins at the first key, as tril does by itself. When tokens
+        are in a cache, the queries are the last places and the diagonal moves: diagonal=key_len - query_len.
+    the past clamped away: distance.clamp(min=0) -> -distance.clamp(max=0)
+        Earlier keys get 0 in your result, and later ones a penalty. It is later keys that get 0: the distance is query
+        position minus key position, at least 0.
+    the past clamped away, later keys with a bonus: distance.clamp(min=0) -> distance.clamp(max=0)
+        Earlier keys get 0 in your result, and later ones a bonus. It is later keys that get 0: the distance is at
+        least 0.
+""")
+no_gradient(exercise, "slopes", "Use the tensor itself; tolist() cuts it off as well.")

@@ -6,43 +6,31 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from llama_lessons import extrapolation
-
 from ...exercise import Exercise
-from ...expect import Mismatch, expect_like, expect_value_error
-from .common import LESSON, counted
-
-__all__ = ["alibi_slopes"]
+from ...expect import expect_close, expect_like, expect_value_error
+from .common import LESSON
 
 
-def power_below(n_heads: int) -> int:
-    """The largest power of two up to n_heads, after the check that the wrong answers below have right."""
+def alibi_slopes(n_heads: int) -> Tensor:
     if n_heads < 1:
-        raise ValueError("no heads")
-    power = 1
-    while 2 * power <= n_heads:
-        power *= 2
-    return power
+        raise ValueError("at least one head")
+
+    def row(power: int) -> list[float]:
+        return [2 ** (-8 * h / power) for h in range(1, power + 1)]
+
+    below = 1
+    while 2 * below <= n_heads:
+        below *= 2
+    slopes = row(below) + row(2 * below)[::2]
+    return torch.tensor(slopes[:n_heads])
 
 
-def row(power: int) -> list[float]:
-    """The slopes of a power of two."""
-    return [2 ** (-8 * (i + 1) / power) for i in range(power)]
-
-
-def by_the_rule(n_heads: int) -> list[float]:
-    power = power_below(n_heads)
-    return (row(power) + row(2 * power)[::2])[:n_heads]
-
-
-alibi_slopes = Exercise(
-    name="alibi_slopes",
+exercise = Exercise(
+    alibi_slopes,
     lesson=LESSON,
     points=3,
     minutes=6,
-    parameters=("n_heads",),
-    reference=extrapolation.alibi_slopes,
-    cases=lambda: [(1,), (2,), (3,), (4,), (6,), (8,), (9,), (12,), (16,), (20,), (0,)],
+    cases=lambda: [(n_heads,) for n_heads in (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 20, 0)],
     returns=Tensor,
     hints=(
         "Begin with a power of two, such as 8 heads: the exponents are -1, -2, ... down to -8. With 4 heads they end "
@@ -55,237 +43,111 @@ alibi_slopes = Exercise(
 )
 
 
-@alibi_slopes.property("one slope for each head, in float32")
-def _(answer: Callable) -> None:
+def by_the_rule(n_heads: int) -> Tensor:
+    power = 2 ** (n_heads.bit_length() - 1)
+    steps = [i / power for i in range(1, power + 1)] + [i / (2 * power) for i in range(1, 2 * power, 2)]
+    return torch.tensor([math.exp(-8 * math.log(2) * step) for step in steps[:n_heads]])
+
+
+@exercise.property("one slope for each head, in float32")
+def shape_and_dtype(answer: Callable) -> None:
     for n_heads in (1, 3, 8, 12, 71):
-        expect_like(answer(n_heads), shape=(n_heads,), dtype=torch.float32, where=f"{counted(n_heads, 'head')}")
+        expect_like(answer(n_heads), shape=(n_heads,), dtype=torch.float32, where=f"n_heads {n_heads}")
 
 
-def expect_slopes(got: Tensor, want: list[float], where: str) -> None:
-    """Name the first head whose slope is off; slopes differ too much in size for one number of decimals."""
-    if tuple(got.shape) != (len(want),):
-        raise Mismatch(f"{where}: expected shape {(len(want),)}, got {tuple(got.shape)}")
-    for head, (slope, right) in enumerate(zip(got.tolist(), want, strict=True), start=1):
-        if not math.isclose(slope, right, rel_tol=1e-5):
-            raise Mismatch(f"{where}: expected the slope {right:.6g} for head {head}, got {slope:.6g}")
+@exercise.property("8 heads: 1/2, 1/4, ... 1/256")
+def eight_heads_by_hand(answer: Callable) -> None:
+    want = torch.tensor([1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64, 1 / 128, 1 / 256])
+    expect_close(answer(8), want, where="n_heads 8", atol=0)
 
 
-@alibi_slopes.property("8 heads: 1/2, 1/4, ... 1/256")
-def _(answer: Callable) -> None:
-    expect_slopes(answer(8), [1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64, 1 / 128, 1 / 256], "8 heads")
+@exercise.property("any power of two: equal factors, and the last slope is 1/256")
+def powers_of_two(answer: Callable) -> None:
+    for n_heads in (1, 2, 4, 16, 32, 128, 256):
+        expect_close(answer(n_heads), by_the_rule(n_heads), where=f"n_heads {n_heads}", atol=0)
 
 
-@alibi_slopes.property("any power of two: equal factors, and the last slope is 1/256")
-def _(answer: Callable) -> None:
-    for n_heads in (1, 2, 4, 16, 32, 128):
-        want = [math.exp(-8 * math.log(2) * i / n_heads) for i in range(1, n_heads + 1)]
-        expect_slopes(answer(n_heads), want, counted(n_heads, "head"))
+@exercise.property("other numbers: those of the power of two below, then every second one of the power above")
+def other_numbers(answer: Callable) -> None:
+    for n_heads in (3, 5, 6, 7, 9, 12, 20, 31, 63, 71, 200):
+        expect_close(answer(n_heads), by_the_rule(n_heads), where=f"n_heads {n_heads}", atol=0)
 
 
-@alibi_slopes.property("other numbers of heads begin as the power of two below")
-def _(answer: Callable) -> None:
-    for n_heads in (3, 5, 6, 7, 9, 12, 31, 71):
-        power = power_below(n_heads)
-        got = answer(n_heads)
-        if len(got) < power:
-            raise Mismatch(f"{n_heads} heads: expected {n_heads} slopes, got {len(got)}")
-        expect_slopes(got[:power], row(power), f"{n_heads} heads, the first {power}")
+@exercise.property("no heads at all are refused with a ValueError")
+def no_heads(answer: Callable) -> None:
+    for n_heads in (0, -1, -8):
+        expect_value_error(answer, n_heads, where=f"n_heads {n_heads}")
 
 
-@alibi_slopes.property("the other heads get every second slope of the power of two above")
-def _(answer: Callable) -> None:
-    for n_heads in (3, 5, 6, 7, 9, 12, 20, 31, 63, 71):
-        expect_slopes(answer(n_heads), by_the_rule(n_heads), f"{n_heads} heads")
-
-
-@alibi_slopes.property("no two heads have the same slope")
-def _(answer: Callable) -> None:
-    for n_heads in (6, 9, 12, 20):
-        got = answer(n_heads).tolist()
-        if len(set(got)) < n_heads:
-            raise Mismatch(f"{counted(n_heads, 'head')}: expected {n_heads} different slopes, got {len(set(got))}")
-
-
-@alibi_slopes.property("no heads at all are refused with a ValueError")
-def _(answer: Callable) -> None:
-    for n_heads in (0, -8):
-        expect_value_error(answer, n_heads, where=f"{counted(n_heads, 'head')}")
-
-
-@alibi_slopes.misconception(
-    "heads counted from 0",
-    "Your first slope is 1, since you begin at 0. The exponents are -8 h / n_heads for h = 1, 2, ..., n_heads, so that "
-    "the last slope is always 1/256.",
-)
-def _(n_heads: int) -> Tensor:
-    power = power_below(n_heads)
-    steps = [i / power for i in range(power)] + [(i - 1) / (2 * power) for i in range(1, 2 * power, 2)]
-    return torch.tensor([2 ** (-8 * step) for step in steps[:n_heads]])
-
-
-@alibi_slopes.misconception(
-    "halved from head to head, whatever their number",
-    "Your slopes are 1/2, 1/4, 1/8, ... for every number of heads. That is right for 8 heads. With 4 the factor is "
-    "1/4, with 16 it is the root of 1/2: the exponents are -8 h / n_heads.",
-)
-def _(n_heads: int) -> Tensor:
-    power_below(n_heads)
-    return torch.tensor([2.0 ** -(i + 1) for i in range(n_heads)])
-
-
-@alibi_slopes.misconception(
-    "the formula for powers of two, for all",
-    "You use 2 ** (-8 h / n_heads) for every number of heads. Published models use it for powers of two alone: 12 "
-    "heads get the slopes of 8 heads and four more from those of 16.",
-)
-def _(n_heads: int) -> Tensor:
-    power_below(n_heads)
-    return torch.tensor(row(n_heads))
-
-
-@alibi_slopes.misconception(
-    "the first slopes of the power above",
-    "The heads that are left over get the first slopes of the power of two above, one after the other. Every second of "
-    "those is there already: take the first, the third, the fifth.",
-)
-def _(n_heads: int) -> Tensor:
-    power = power_below(n_heads)
-    return torch.tensor((row(power) + row(2 * power))[:n_heads])
-
-
-@alibi_slopes.misconception(
-    "the wrong half of the power above",
-    "You take every second slope of the power of two above, but begin with the second one. Those are the slopes of the "
-    "power below once more, so some heads are alike. Begin with the first.",
-)
-def _(n_heads: int) -> Tensor:
-    power = power_below(n_heads)
-    return torch.tensor((row(power) + row(2 * power)[1::2])[:n_heads])
-
-
-@alibi_slopes.misconception(
-    "the power above, cut off",
-    "You take the slopes of the next power of two and cut the row off after n_heads. That leaves out the gentlest "
-    "slopes, and with them the heads that look far back.",
-)
-def _(n_heads: int) -> Tensor:
-    power = power_below(n_heads)
-    return torch.tensor(row(power if power == n_heads else 2 * power)[:n_heads])
-
-
-@alibi_slopes.misconception(
-    "sorted",
-    "The slopes are right, but sorted. The rule puts the slopes of the power of two below first, and the others after "
-    "them: a checkpoint's heads expect that order.",
-)
-def _(n_heads: int) -> Tensor:
-    return torch.tensor(sorted(by_the_rule(n_heads), reverse=True))
-
-
-@alibi_slopes.misconception(
-    "negative slopes",
-    "Your slopes are negative. The slope is what is taken away for each position of distance; the minus belongs to the "
-    "bias, -slope * distance.",
-)
-def _(n_heads: int) -> Tensor:
-    return -torch.tensor(by_the_rule(n_heads))
-
-
-@alibi_slopes.misconception(
-    "positive exponent",
-    "Your slopes grow, up to 256. The exponent is negative: 2 ** (-8 h / n_heads).",
-)
-def _(n_heads: int) -> Tensor:
-    return 1 / torch.tensor(by_the_rule(n_heads))
-
-
-@alibi_slopes.misconception(
-    "e in place of 2",
-    "You take powers of e, with exp. The base is 2: the slopes of 8 heads are 1/2, 1/4, ... 1/256.",
-)
-def _(n_heads: int) -> Tensor:
-    return torch.tensor([math.exp(math.log2(slope)) for slope in by_the_rule(n_heads)])
-
-
-@alibi_slopes.misconception(
-    "in reverse order",
-    "Your gentlest slope comes first. Head 1 has the steepest one.",
-)
-def _(n_heads: int) -> Tensor:
-    return torch.tensor(by_the_rule(n_heads)[::-1])
-
-
-@alibi_slopes.misconception(
-    "float64",
-    "The numbers are right, but in float64. Biases are added to float32 scores, so float32 is asked for.",
-)
-def _(n_heads: int) -> Tensor:
-    return torch.tensor(by_the_rule(n_heads), dtype=torch.float64)
-
-
-@alibi_slopes.misconception(
-    "no heads accepted",
-    "You return an empty tensor for 0 heads. Raise ValueError first.",
-)
-def _(n_heads: int) -> Tensor:
-    return torch.tensor(by_the_rule(n_heads) if n_heads > 0 else [])
-
-
-@alibi_slopes.misconception(
-    "a power of two is not its own",
-    "For a power of two you take the power below it and fill up from the next one: 8 heads begin with the slopes of 4. "
-    "A power of two has a row of its own; let the largest power be up to n_heads, n_heads included.",
-)
-def _(n_heads: int) -> Tensor:
-    power = power_below(n_heads)
-    if power == n_heads > 1:
-        power //= 2
-    return torch.tensor((row(power) + row(2 * power)[::2])[:n_heads])
-
-
-@alibi_slopes.misconception(
-    "a step cut to a whole number",
-    "You divide 8 by the number of heads with //, which cuts: from 16 heads on the step is 0 and all slopes are 1. "
-    "Divide with /.",
-)
-def _(n_heads: int) -> Tensor:
-    power = power_below(n_heads)
-
-    def cut(heads: int) -> list[float]:
-        return [2.0 ** (-(8 // heads) * h) for h in range(1, heads + 1)]
-
-    return torch.tensor((cut(power) + cut(2 * power)[::2])[:n_heads])
-
-
-@alibi_slopes.misconception(
-    "the 8 is missing",
-    "Your exponents end at -1, so the gentlest slope is 1/2. The 8 is missing: they are -8 h / n_heads, and the last "
-    "slope of a power of two is 1/256.",
-)
-def _(n_heads: int) -> Tensor:
-    return torch.tensor([slope ** (1 / 8) for slope in by_the_rule(n_heads)])
-
-
-@alibi_slopes.alternative
-def _(n_heads: int) -> Tensor:
-    if n_heads <= 0:
-        raise ValueError("n_heads must be positive")
-    power = 2 ** math.floor(math.log2(n_heads))
-    slopes = torch.exp2(-8 * torch.arange(1, power + 1) / power)
-    more = torch.exp2(-4 * torch.arange(1, 2 * power + 1, 2) / power)
-    return torch.cat((slopes, more))[:n_heads]
-
-
-@alibi_slopes.alternative
-def _(n_heads: int) -> Tensor:
-    if n_heads < 1:
-        raise ValueError(f"{counted(n_heads, 'head')}")
-
-    def slopes(n: int) -> list[float]:
-        if n & (n - 1) == 0:
-            first = 2 ** (-8 / n)
-            return [first**i for i in range(1, n + 1)]
-        closest = 2 ** (n.bit_length() - 1)
-        return slopes(closest) + slopes(2 * closest)[0::2][: n - closest]
-
-    return torch.tensor(slopes(n_heads))
+exercise.slips("""
+    heads counted from 0: range(1, power + 1) -> range(power)
+        Your first slope is 1: heads are counted from 0. The exponents are -8 h / n_heads for h = 1, 2, ..., n_heads,
+        so that the last slope of a power of two is 1/256.
+    counted from 0, for all: row(below) + row(2 * below)[::2] -> [2 ** (-8 * h / n_heads) for h in range(n_heads)]
+        Your first slope is 1, and powers of two and other numbers of heads are treated alike. Heads are counted from 1,
+        and 12 heads get the slopes of 8 heads and four more from those of 16.
+    halved from head to head, whatever their number: row(below) + row(2 * below)[::2] -> [2.0**-h for h in range(1, 99)]
+        Your slopes are 1/2, 1/4, 1/8, ... for every number of heads. That is right for 8 heads. With 4 the factor is
+        1/4, with 16 it is the root of 1/2: the exponents are -8 h / n_heads.
+    the formula for powers of two, for all: row(below) + row(2 * below)[::2] -> row(n_heads)
+        Your slopes are 2 ** (-8 h / n_heads) for every number of heads. That is the rule for powers of two alone: 12
+        heads get the slopes of 8 heads and four more from those of 16.
+    1/2 to 1/256 for all: row(below) + row(2 * below)[::2] -> torch.logspace(-1, -8, n_heads, base=2).tolist()
+        Your slopes run from 1/2 to 1/256 for every number of heads. That is right for 8 heads. With 4 the first one is
+        1/4, with 16 it is the root of 1/2: the exponents are -8 h / n_heads.
+    the row below goes on: row(below) + row(2 * below)[::2] -> [2 ** (-8 * h / below) for h in range(1, 99)]
+        The heads that are left over go on with the step of the power of two below, to slopes less than 1/256. They get
+        every second slope of the power of two above.
+    the first slopes of the power above: row(2 * below)[::2] -> row(2 * below)
+        The heads that are left over get the first slopes of the power of two above, one after the other. Every second
+        of those is there already: take the first, the third, the fifth.
+    the wrong half of the power above: [::2] -> [1::2]
+        The heads that are left over get the slopes of the power of two below once more, so some heads are alike. Those
+        are every second slope of the power above, begun with the second one: begin with the first.
+    the power above, cut off: row(below) + row(2 * below)[::2] -> row(below if below == n_heads else 2 * below)
+        You take the slopes of the next power of two and cut the row off after n_heads. That leaves out the gentlest
+        slopes, and with them the heads that look far back.
+    the nearest power of two: 2 * below <= n_heads -> 2**0.5 * below < n_heads
+        You begin with the power of two that is nearest to n_heads, as round() finds it: 6 heads get six slopes of 8.
+        Begin with the largest power of two that is not above n_heads.
+    a power of two is not its own: 2 * below <= n_heads -> 2 * below < n_heads
+        For a power of two you take the power below it and fill up from the next one: 8 heads begin with the slopes of
+        4. A power of two has a row of its own.
+    the others first: row(below) + row(2 * below)[::2] -> row(2 * below)[: 2 * (n_heads - below) : 2] + row(below)
+        The slopes from the power of two above stand first in your result. The slopes of the power below come first: a
+        checkpoint's heads expect that order.
+    sorted: (slopes[:n_heads] -> (sorted(slopes[:n_heads], reverse=True)
+        You sort the slopes, steepest first. The rule puts the slopes of the power of two below first, and the others
+        after them: a checkpoint's heads expect that order.
+    sorted, gentlest first: (slopes[:n_heads] -> (sorted(slopes[:n_heads])
+        You sort the slopes, gentlest first. The rule begins with the steepest, and sorts nothing.
+    in reverse order: (slopes[:n_heads] -> (slopes[:n_heads][::-1]
+        Your slopes come in reverse order: the last head's slope stands first.
+    powers of two alone: n_heads < 1 -> n_heads < 1 or n_heads & (n_heads - 1)
+        You refuse numbers of heads that are no power of two. They have slopes too: those of the power of two below
+        first, then every second one of the power above.
+    negative slopes: torch.tensor( -> -torch.tensor(
+        Your slopes are negative. The slope is what is taken away for each position of distance; the minus belongs to
+        the bias, -slope * distance.
+    positive exponent: -8 * h -> 8 * h
+        Your slopes grow, up to 256. The exponent is negative: 2 ** (-8 h / n_heads).
+    e in place of 2: 2 ** (-8 -> math.e ** (-8
+        You take powers of e, as exp does. The base is 2: the slopes of 8 heads are 1/2, 1/4, ... 1/256.
+    the 8 is missing: -8 * h / power -> -h / power
+        Your exponents end at -1, so the gentlest slope is 1/2. The 8 is missing: they are -8 h / n_heads, and the last
+        slope of a power of two is 1/256.
+    divided by the head's number: -8 * h / power -> -8 / h
+        Your exponents are -8 / h. The number of the head stands above the line, and the number of heads below it:
+        -8 h / n_heads.
+    a step cut to a whole number: -8 * h / power -> -(8 // power) * h
+        8 / n_heads is cut to a whole number, as // and int() do: from 16 heads on the step between exponents is 0, and
+        all slopes are 1. Divide with /.
+    an exponent cut to a whole number: -8 * h / power -> -8 * h // power
+        Your exponents are cut to whole numbers, as // does, so some heads are alike. Divide with /.
+    axes for the scores: torch.tensor(slopes[:n_heads]) -> torch.tensor(slopes[:n_heads])[:, None, None]
+        The numbers are right, but you give the slopes the axes of the scores already: (n_heads,) is asked for.
+    float64: slopes[:n_heads]) -> slopes[:n_heads], dtype=torch.float64)
+        The numbers are right, but they come in float64. Biases are added to float32 scores, so float32 is asked for.
+    no heads accepted: n_heads < 1 -> False
+        You return an empty tensor for 0 heads. Raise ValueError first.
+""")

@@ -1,4 +1,4 @@
-"""Exercise 4: YaRN's ramp, as the paper's code has it."""
+"""Exercise 4: YaRN's ramp, linear in the number of the pair, as the paper's code has it."""
 
 import math
 from collections.abc import Callable
@@ -8,9 +8,7 @@ from torch import Tensor
 
 from ...exercise import Exercise
 from ...expect import Mismatch, expect_close, expect_like
-from .common import LESSON, turns_of
-
-__all__ = ["yarn_ramp"]
+from .common import LESSON, frequencies_of, one_changed
 
 SMOLLM2 = (64, 100_000.0, 8192, 32, 1)
 LLAMA_2 = (128, 10_000.0, 4096, 32, 1)
@@ -19,39 +17,31 @@ SMALL = (16, 10_000.0, 512, 32, 1)
 SHORT = (16, 10_000.0, 64, 32, 1)  # even the fastest pair turns less than 32 times, so the ramp would begin below 0
 SHORTER = (16, 10_000.0, 32, 32, 1)  # further below: cutting towards 0 is no rounding down
 LONG = (16, 10_000.0, 2**18, 32, 1)  # the ramp would end beyond the last pair
+LONGER = (8, 100.0, 32_768, 8192, 1)  # beyond the last channel's number
+SHORT_TEXTS = [(24, 10_000.0, 100, 8, 0.5), (40, 5000.0, 200, 16, 1.5), (12, 1000.0, 60, 4, 0.8), (56, 300.0, 90, 9, 2)]
 OTHER_BETAS = (64, 10_000.0, 2048, 16, 2)
-CASES = [SMOLLM2, LLAMA_2, LLAMA_3, SMALL, SHORT, SHORTER, LONG, OTHER_BETAS, (32, 1000.0, 300, 8, 0.5)]
+SETTINGS = [SMOLLM2, LLAMA_2, LLAMA_3, SMALL, SHORT, SHORTER, LONG, LONGER, OTHER_BETAS, (32, 1000.0, 300, 8, 0.5)]
 
 
-def pair_that_turns(times: float, head_dim: int, theta: float, length: int) -> float:
-    return head_dim / 2 * math.log(length / (2 * math.pi * times)) / math.log(theta)
-
-
-def ends(head_dim: int, theta: float, length: int, beta_fast: float, beta_slow: float) -> tuple[int, int]:
-    first = max(math.floor(pair_that_turns(beta_fast, head_dim, theta, length)), 0)
-    return first, math.ceil(pair_that_turns(beta_slow, head_dim, theta, length))
-
-
-def between(head_dim: int, first: float, last: float) -> Tensor:
-    """The ramp from pair first to pair last."""
-    pairs = torch.arange(head_dim // 2, dtype=torch.float64)
-    return ((pairs - first) / (last - first)).clamp(0, 1)
-
-
-def reference(
+def yarn_ramp(
     head_dim: int, theta: float, original_max_seq_len: int, beta_fast: float = 32, beta_slow: float = 1
 ) -> Tensor:
-    return between(head_dim, *ends(head_dim, theta, original_max_seq_len, beta_fast, beta_slow))
+    def pair_that_turns(times: float) -> float:
+        return head_dim / 2 * math.log(original_max_seq_len / (2 * math.pi * times)) / math.log(theta)
+
+    begin, end = pair_that_turns(beta_fast), pair_that_turns(beta_slow)
+    first, last = max(math.floor(begin), 0), math.ceil(end)
+    pairs = torch.arange(head_dim // 2, dtype=torch.float64)
+    ramp = (pairs - first) / (last - first)
+    return ramp.clamp(0, 1)
 
 
-yarn_ramp = Exercise(
-    name="yarn_ramp",
+exercise = Exercise(
+    yarn_ramp,
     lesson=LESSON,
     points=5,
     minutes=10,
-    parameters=("head_dim", "theta", "original_max_seq_len", "beta_fast", "beta_slow"),
-    reference=reference,
-    cases=lambda: CASES,
+    cases=lambda: [(48, 30_000.0, 3000, 20.7, 1.3), (48, 700_000.0, 9000, 40.5, 0.7), *SHORT_TEXTS, *SETTINGS],
     returns=Tensor,
     hints=(
         "First a formula for the number of a pair. Pair i turns original_max_seq_len * theta ** (-2i / head_dim) / "
@@ -64,272 +54,181 @@ yarn_ramp = Exercise(
 )
 
 
-def name_of(case: tuple) -> str:
-    head_dim, theta, length, beta_fast, beta_slow = case
+def turns_of(head_dim: int, theta: float, length: int) -> list[float]:
+    return (length * frequencies_of(head_dim, theta) / (2 * math.pi)).tolist()
+
+
+def ends(head_dim: int, theta: float, length: int, beta_fast: float, beta_slow: float) -> tuple[int, int]:
+    """Found by counting pairs, also those beyond the head's last."""
+    turns = turns_of(8 * head_dim, theta**8, length)
+    return max(sum(t >= beta_fast for t in turns) - 1, 0), sum(t > beta_slow for t in turns)
+
+
+def exact_ramp(head_dim: int, *others: float) -> Tensor:
+    first, last = ends(head_dim, *others)
+    ramp = [min(max(i - first, 0) / (last - first), 1.0) for i in range(head_dim // 2)]
+    return torch.tensor(ramp, dtype=torch.float64)
+
+
+def name_of(setting: tuple) -> str:
+    head_dim, theta, length, beta_fast, beta_slow = setting
     return f"head_dim {head_dim}, theta {theta:,.0f}, length {length}, betas {beta_fast} and {beta_slow}"
 
 
-@yarn_ramp.property("one number for each pair, in float64")
-def _(answer: Callable) -> None:
-    for case in CASES:
-        expect_like(answer(*case), shape=(case[0] // 2,), dtype=torch.float64, where=name_of(case))
+@exercise.property("one number for each pair, in float64")
+def shape_and_dtype(answer: Callable) -> None:
+    for setting in SETTINGS:
+        got = answer(*setting)
+        expect_like(got, shape=(setting[0] // 2,), dtype=torch.float64, where=name_of(setting))
 
 
-@yarn_ramp.property("the worked example: SmolLM2's ramp runs from pair 10 to pair 20")
-def _(answer: Callable) -> None:
+@exercise.property("the worked example: SmolLM2's ramp runs from pair 10 to pair 20")
+def smollm2_by_hand(answer: Callable) -> None:
     want = torch.tensor([0.0] * 11 + [i / 10 for i in range(1, 10)] + [1.0] * 12)
     expect_close(answer(*SMOLLM2), want, where=name_of(SMOLLM2), atol=1e-6)
 
 
-@yarn_ramp.property("0 where a pair turns beta_fast times or more, 1 where it turns beta_slow times or less")
-def _(answer: Callable) -> None:
-    for case in (SMOLLM2, LLAMA_2, LLAMA_3, OTHER_BETAS):
-        got = answer(*case)
-        for i, turns in enumerate(turns_of(*case[:3])):
-            want = 0.0 if turns >= case[3] else 1.0 if turns <= case[4] else None
-            if want is not None and not abs(got[i].item() - want) < 1e-9:
-                raise Mismatch(
-                    f"{name_of(case)}: pair {i} turns {turns:.4g} times, so expected {want:g}, got {got[i].item():.4g}"
-                )
+@exercise.property("0 where a pair turns beta_fast times or more, 1 where it turns beta_slow times or less")
+def fast_and_slow_pairs(answer: Callable) -> None:
+    for setting in (SMOLLM2, LLAMA_2, LLAMA_3, OTHER_BETAS):
+        got = answer(*setting).tolist()
+        for i, turns in enumerate(turns_of(*setting[:3])):
+            want = 0.0 if turns >= setting[3] else 1.0 if turns <= setting[4] else None
+            if want is not None and not abs(got[i] - want) < 1e-9:
+                where = f"{name_of(setting)}: pair {i}, which turns {turns:.4g} times"
+                raise Mismatch(f"{where}: expected {want:g}, got {got[i]:.4g}")
 
 
-@yarn_ramp.property("between its ends it rises in equal steps")
-def _(answer: Callable) -> None:
-    for case in (LLAMA_2, LLAMA_3, SMALL, OTHER_BETAS):
-        first, last = ends(*case)
-        got = answer(*case)[first : last + 1]
-        want = torch.linspace(0, 1, last - first + 1, dtype=torch.float64)
-        expect_close(got, want, where=f"{name_of(case)}, pairs {first} to {last}", rtol=0, atol=1e-9)
+@exercise.property(
+    "in equal steps between its ends, at every head size, base, length and pair of betas, whatever was asked before"
+)
+def formula(answer: Callable) -> None:
+    others = (32, 300_000.0, 16_384, 24, 2)
+    for setting in [*SETTINGS, *one_changed(SMOLLM2, others)]:
+        expect_close(answer(*setting), exact_ramp(*setting), where=name_of(setting), rtol=0, atol=1e-9)
 
 
-@yarn_ramp.property("right at every head size, base, length and pair of betas")
-def _(answer: Callable) -> None:
-    for case in CASES:
-        expect_close(answer(*case), reference(*case), where=name_of(case), rtol=0, atol=1e-9)
+@exercise.property("it begins at pair 0 at the earliest, and may end beyond the last pair, however far")
+def ends_that_are_no_pair_s(answer: Callable) -> None:
+    for setting, want in (
+        (SHORT, [0, 1 / 3, 2 / 3, 1, 1, 1, 1, 1]),
+        (SHORTER, [0, 1 / 2, 1, 1, 1, 1, 1, 1]),
+        (LONG, [0, 0, 0, 0, 0, 0, 0, 1 / 4]),
+        (LONGER, [0, 1 / 8, 2 / 8, 3 / 8]),
+    ):
+        expect_close(answer(*setting), torch.tensor(want), where=name_of(setting), atol=1e-6)
 
 
-@yarn_ramp.property("it begins at pair 0 at the earliest")
-def _(answer: Callable) -> None:
-    want = torch.tensor([0.0, 1 / 3, 2 / 3, 1, 1, 1, 1, 1])
-    expect_close(answer(*SHORT), want, where=name_of(SHORT), atol=1e-6)
-    want = torch.tensor([0.0, 1 / 2, 1, 1, 1, 1, 1, 1])
-    expect_close(answer(*SHORTER), want, where=name_of(SHORTER), atol=1e-6)
-
-
-@yarn_ramp.property("it may end beyond the last pair")
-def _(answer: Callable) -> None:
-    want = torch.tensor([0.0] * 7 + [0.25])
-    expect_close(answer(*LONG), want, where=name_of(LONG), atol=1e-6)
-
-
-@yarn_ramp.property("beta_fast is 32 and beta_slow is 1 where they are not given")
-def _(answer: Callable) -> None:
+@exercise.property("beta_fast is 32 and beta_slow is 1 where they are not given")
+def betas_by_default(answer: Callable) -> None:
     for length in range(3000, 6000, 250):
-        want = reference(128, 10_000.0, length, 32, 1)
-        expect_close(answer(128, 10_000.0, length), want, where=f"yarn_ramp(128, 10_000.0, {length})", atol=1e-9)
+        where = f"yarn_ramp(128, 10_000.0, {length})"
+        expect_close(answer(128, 10_000.0, length), exact_ramp(128, 10_000.0, length, 32, 1), where=where, atol=1e-9)
 
 
-@yarn_ramp.misconception(
-    "1 and 0 exchanged",
-    "Your ramp runs from 1 down to 0. It says how far a pair is interpolated: 0 for fast pairs, which are left alone, "
-    "1 for slow ones.",
-)
-def _(head_dim: int, theta: float, original_max_seq_len: int, beta_fast: float = 32, beta_slow: float = 1) -> Tensor:
-    return 1 - reference(head_dim, theta, original_max_seq_len, beta_fast, beta_slow)
+exercise.slips("""
+    1 and 0 exchanged: return ramp -> return 1 - ramp
+        Your ramp runs from 1 down to 0. It says how far a pair is interpolated: 0 for fast pairs, which are left alone,
+        1 for slow ones.
+    the betas exchanged: begin, end = -> end, begin =
+        You begin at the pair that turns beta_slow times and end at the one that turns beta_fast times, so your ramp
+        falls. Fast pairs have the small numbers: beta_fast is where it begins.
+    the 2 pi is missing: (2 * math.pi * times) -> times
+        You take length times frequency for the number of turns. That is the angle in radians; a turn is 2 pi of them.
+    pi for 2 pi: (2 * math.pi * times) -> (math.pi * times)
+        You count half turns: a full turn is 2 pi radians.
+    channels in place of pairs: head_dim / 2 -> head_dim
+        The pairs at your ends are twice too far: the formula is (head_dim / 2) * log(...) / log(theta), since there are
+        head_dim / 2 pairs.
+    one pair too few: head_dim / 2 -> (head_dim / 2 - 1)
+        You multiply by head_dim / 2 - 1. The frequency of pair i is theta ** (-2i / head_dim), so solving for i gives
+        head_dim / 2.
+    no log(theta): / math.log(theta) -> * 1
+        You do not divide by the logarithm of theta: (head_dim / 2) * log(...) / log(theta) is the number of the pair.
+    logarithms of two bases: math.log(original -> math.log10(original
+        Your two logarithms have unlike bases. Any base will do, the same above and below the line.
+    0 for all pairs: head_dim / 2 -> -head_dim / 2
+        Your ramp is 0 for all pairs, as it is where the logarithm in the formula is turned around: length over 2 pi
+        times beta is more than 1.
+    not rounded: max(math.floor(begin), 0), math.ceil(end) -> max(begin, 0), end
+        You use the ends as they come out of the formula. They are rounded to whole pairs, both outwards: the first one
+        down, the last one up.
+    not rounded, and begins below pair 0: max(math.floor(begin), 0), math.ceil(end) -> begin, end
+        You use the ends as they come out of the formula. They are rounded to whole pairs, the first one down, the last
+        one up, and the first is pair 0 at the earliest.
+    rounded inwards: math.floor(begin), 0), math.ceil(end) -> math.ceil(begin), 0), math.floor(end)
+        Your ramp begins a pair too late and ends a pair too early, as if its ends were rounded inwards. They are
+        rounded outwards: the first one down, the last one up.
+    both rounded down: math.ceil(end) -> math.floor(end)
+        Your ramp reaches 1 a pair too early, as if its end were rounded down like its beginning. The end is rounded up.
+    both rounded up: math.floor(begin) -> math.ceil(begin)
+        Your ramp begins a pair too late, as if its beginning were rounded up like its end. It is rounded down.
+    rounded to the nearest: math.floor(begin), 0), math.ceil(end) -> round(begin), 0), round(end)
+        You round both ends to the nearest pair. The first one is rounded down and the last one up.
+    begins below pair 0: max(math.floor(begin), 0) -> math.floor(begin)
+        With a short trained length your ramp begins at a pair below 0. It begins at pair 0 at the earliest.
+    int() below 0: max(math.floor(begin), 0) -> int(begin)
+        With a very short trained length your ramp begins at a pair below 0. int() cuts towards 0, so it makes 0 of
+        -0.99, but -1 of -1.6: take max(..., 0).
+    begins at pair 1 at the earliest: max(math.floor(begin), 0) -> max(math.floor(begin), 1)
+        With a short trained length your ramp begins at pair 1. Pairs are counted from 0, and it may begin there.
+    ends at the last pair at the latest: math.ceil(end) -> min(math.ceil(end), head_dim // 2 - 1)
+        With a long trained length you end the ramp at the last pair. It may end beyond it; then no pair reaches 1.
+    ends at pair head_dim // 2 at the latest: math.ceil(end) -> min(math.ceil(end), head_dim // 2)
+        With a long trained length you end the ramp at pair head_dim // 2, one after the last. It may end further off.
+    ends at head_dim - 1 at the latest: math.ceil(end) -> min(math.ceil(end), head_dim - 1)
+        You end the ramp at pair head_dim - 1 at the latest, as the paper's code and transformers do. That is the last
+        channel's number and no pair's; published models never get so far. Here the end is not limited.
+    pairs counted from 1: torch.arange(head_dim // 2, -> torch.arange(1, head_dim // 2 + 1,
+        You count pairs from 1, so your ramp is one pair ahead. Pair 0 is the fastest.
+    channels in the ramp: torch.arange(head_dim // 2, -> torch.arange(0, head_dim, 2,
+        Your ramp counts channels, 0, 2, 4, ..., and its ends are numbers of pairs. Count pairs: 0, 1, 2, ...
+    one step too many: / (last - first) -> / (last - first + 1)
+        Your ramp reaches 1 a pair too late, as with last - first + 1 below the line. From pair 10 to pair 20 there are
+        ten steps.
+    not clamped: ramp.clamp(0, 1) -> ramp
+        Your ramp goes on below 0 and above 1. Pairs before its first end get 0 and pairs after its last end get 1:
+        clamp.
+    above 1: ramp.clamp(0, 1) -> ramp.clamp(min=0)
+        Your ramp goes on above 1. From its end on all pairs get 1.
+    below 0: ramp.clamp(0, 1) -> ramp.clamp(max=1)
+        Your ramp goes on below 0. Up to its beginning all pairs get 0.
+    a step, no ramp: ramp.clamp(0, 1) -> ramp.clamp(0, 1).ceil()
+        You give 0 to the fast pairs and 1 to all others. Between the two ends the values rise in equal steps.
+    a step at the end: ramp.clamp(0, 1) -> ramp.clamp(0, 1).floor()
+        You give 1 to the slow pairs and 0 to all others. Between the two ends the values rise in equal steps.
+    betas written in: pair_that_turns(beta_fast), pair_that_turns(beta_slow) -> pair_that_turns(32), pair_that_turns(1)
+        Your result is that for betas of 32 and 1, whatever beta_fast and beta_slow are.
+    beta_fast written in: pair_that_turns(beta_fast) -> pair_that_turns(32)
+        Your result is that for a beta_fast of 32, whatever it is.
+    beta_slow written in: pair_that_turns(beta_slow) -> pair_that_turns(1)
+        Your result is that for a beta_slow of 1, whatever it is.
+    theta written in: math.log(theta) -> math.log(10_000)
+        Your result is that for a theta of 10,000, whatever theta is. SmolLM2 has 100,000, so take the argument.
+    the length written in: original_max_seq_len / -> 8192 /
+        Your result is that for a length of 8192, whatever original_max_seq_len is.
+    a number for each channel: ramp.clamp(0, 1) -> ramp.clamp(0, 1).repeat(2)
+        The numbers are right, but you give them twice, once for each channel. One for each pair is asked for.
+    float32: dtype=torch.float64 -> dtype=torch.float32
+        The numbers are right, but they come in float32. They scale frequencies, which are float64: say
+        dtype=torch.float64 in torch.arange.
+    float32 on the way: ramp.clamp(0, 1) -> ramp.float().clamp(0, 1).double()
+        Your numbers come in float64 and are right to seven digits only: whole numbers divided give float32 in torch,
+        and .double() does not bring lost digits back. Say dtype=torch.float64 in torch.arange.
+""")
 
 
-@yarn_ramp.misconception(
-    "the 2 pi is missing",
-    "You take length times frequency for the number of turns. That is the angle in radians; a turn is 2 pi of them.",
-)
-def _(head_dim: int, theta: float, original_max_seq_len: int, beta_fast: float = 32, beta_slow: float = 1) -> Tensor:
-    length = original_max_seq_len * 2 * math.pi
-    return between(head_dim, *ends(head_dim, theta, length, beta_fast, beta_slow))
-
-
-@yarn_ramp.misconception(
-    "channels in place of pairs",
-    "The pairs at your ends are twice too far: the formula is (head_dim / 2) * log(...) / log(theta), since there are "
-    "head_dim / 2 pairs.",
-)
-def _(head_dim: int, theta: float, original_max_seq_len: int, beta_fast: float = 32, beta_slow: float = 1) -> Tensor:
-    found = [2 * pair_that_turns(b, head_dim, theta, original_max_seq_len) for b in (beta_fast, beta_slow)]
-    return between(head_dim, max(math.floor(found[0]), 0), math.ceil(found[1]))
-
-
-@yarn_ramp.misconception(
-    "not rounded",
-    "You use the ends as they come out of the formula. They are rounded to whole pairs, both outwards: the first one "
-    "down, the last one up.",
-)
-def _(head_dim: int, theta: float, original_max_seq_len: int, beta_fast: float = 32, beta_slow: float = 1) -> Tensor:
-    first, last = (pair_that_turns(b, head_dim, theta, original_max_seq_len) for b in (beta_fast, beta_slow))
-    return between(head_dim, max(first, 0), last)
-
-
-@yarn_ramp.misconception(
-    "rounded inwards",
-    "You round the ends inwards, the first up and the last down. They are rounded outwards, so that no pair with "
-    "beta_fast turns or more is touched.",
-)
-def _(head_dim: int, theta: float, original_max_seq_len: int, beta_fast: float = 32, beta_slow: float = 1) -> Tensor:
-    first, last = (pair_that_turns(b, head_dim, theta, original_max_seq_len) for b in (beta_fast, beta_slow))
-    return between(head_dim, max(math.ceil(first), 0), math.floor(last))
-
-
-@yarn_ramp.misconception(
-    "both rounded down",
-    "You round both ends down, as int() does. The last one is rounded up.",
-)
-def _(head_dim: int, theta: float, original_max_seq_len: int, beta_fast: float = 32, beta_slow: float = 1) -> Tensor:
-    first, last = (pair_that_turns(b, head_dim, theta, original_max_seq_len) for b in (beta_fast, beta_slow))
-    return between(head_dim, max(math.floor(first), 0), math.floor(last))
-
-
-@yarn_ramp.misconception(
-    "rounded to the nearest",
-    "You round both ends to the nearest pair. The first one is rounded down and the last one up.",
-)
-def _(head_dim: int, theta: float, original_max_seq_len: int, beta_fast: float = 32, beta_slow: float = 1) -> Tensor:
-    first, last = (pair_that_turns(b, head_dim, theta, original_max_seq_len) for b in (beta_fast, beta_slow))
-    return between(head_dim, max(round(first), 0), round(last))
-
-
-@yarn_ramp.misconception(
-    "linear in the turns",
-    "Your ramp is linear in the number of turns. That is the paper's equation, and Llama 3's rule; the paper's code, "
-    "and with it every YaRN checkpoint, is linear in the number of the pair.",
-)
-def _(head_dim: int, theta: float, original_max_seq_len: int, beta_fast: float = 32, beta_slow: float = 1) -> Tensor:
-    turns = torch.tensor(turns_of(head_dim, theta, original_max_seq_len), dtype=torch.float64)
+@exercise.misconception
+def linear_in_the_turns(head_dim, theta, original_max_seq_len, beta_fast=32, beta_slow=1):
+    """Your ramp is linear in the number of turns. That is the paper's equation, and Llama 3's rule; the paper's code,
+    and with it every YaRN checkpoint, is linear in the number of the pair."""
+    turns = original_max_seq_len * frequencies_of(head_dim, theta) / (2 * math.pi)
     return ((beta_fast - turns) / (beta_fast - beta_slow)).clamp(0, 1)
 
 
-@yarn_ramp.misconception(
-    "not clamped",
-    "Your ramp goes on below 0 and above 1. Pairs before its first end get 0 and pairs after its last end get 1: "
-    "clamp.",
-)
-def _(head_dim: int, theta: float, original_max_seq_len: int, beta_fast: float = 32, beta_slow: float = 1) -> Tensor:
-    first, last = ends(head_dim, theta, original_max_seq_len, beta_fast, beta_slow)
-    return (torch.arange(head_dim // 2, dtype=torch.float64) - first) / (last - first)
-
-
-@yarn_ramp.misconception(
-    "begins below pair 0",
-    "With a short trained length your ramp begins at a pair below 0. It begins at pair 0 at the earliest.",
-)
-def _(head_dim: int, theta: float, original_max_seq_len: int, beta_fast: float = 32, beta_slow: float = 1) -> Tensor:
-    first, last = (pair_that_turns(b, head_dim, theta, original_max_seq_len) for b in (beta_fast, beta_slow))
-    return between(head_dim, math.floor(first), math.ceil(last))
-
-
-@yarn_ramp.misconception(
-    "ends at the last pair at the latest",
-    "With a long trained length you end the ramp at the last pair. It may end beyond it; then no pair reaches 1.",
-)
-def _(head_dim: int, theta: float, original_max_seq_len: int, beta_fast: float = 32, beta_slow: float = 1) -> Tensor:
-    first, last = ends(head_dim, theta, original_max_seq_len, beta_fast, beta_slow)
-    return between(head_dim, first, min(last, head_dim // 2 - 1))
-
-
-@yarn_ramp.misconception(
-    "pairs counted from 1",
-    "You count pairs from 1, so your ramp is one pair ahead. Pair 0 is the fastest.",
-)
-def _(head_dim: int, theta: float, original_max_seq_len: int, beta_fast: float = 32, beta_slow: float = 1) -> Tensor:
-    first, last = ends(head_dim, theta, original_max_seq_len, beta_fast, beta_slow)
-    return between(head_dim, first - 1, last - 1)
-
-
-@yarn_ramp.misconception(
-    "a step, no ramp",
-    "You give 0 to the fast pairs and 1 to all others. Between the two ends the values rise in equal steps.",
-)
-def _(head_dim: int, theta: float, original_max_seq_len: int, beta_fast: float = 32, beta_slow: float = 1) -> Tensor:
-    return reference(head_dim, theta, original_max_seq_len, beta_fast, beta_slow).ceil()
-
-
-@yarn_ramp.misconception(
-    "betas written in",
-    "You use 32 and 1 whatever beta_fast and beta_slow are.",
-)
-def _(head_dim: int, theta: float, original_max_seq_len: int, beta_fast: float = 32, beta_slow: float = 1) -> Tensor:
-    return reference(head_dim, theta, original_max_seq_len)
-
-
-@yarn_ramp.misconception(
-    "theta written in",
-    "You use 10,000 whatever theta is. SmolLM2 has 100,000, so take the argument.",
-)
-def _(head_dim: int, theta: float, original_max_seq_len: int, beta_fast: float = 32, beta_slow: float = 1) -> Tensor:
-    return reference(head_dim, 10_000.0, original_max_seq_len, beta_fast, beta_slow)
-
-
-@yarn_ramp.misconception(
-    "float32",
-    "The numbers are right, but in float32. They scale frequencies, which are float64: say dtype=torch.float64 in "
-    "torch.arange.",
-)
-def _(head_dim: int, theta: float, original_max_seq_len: int, beta_fast: float = 32, beta_slow: float = 1) -> Tensor:
-    return reference(head_dim, theta, original_max_seq_len, beta_fast, beta_slow).float()
-
-
-@yarn_ramp.misconception(
-    "int() below 0",
-    "With a very short trained length your ramp begins at a pair below 0. int() cuts towards 0, so it makes 0 of "
-    "-0.99, but -1 of -1.6: take max(..., 0).",
-)
-def _(head_dim: int, theta: float, original_max_seq_len: int, beta_fast: float = 32, beta_slow: float = 1) -> Tensor:
-    first, last = (pair_that_turns(b, head_dim, theta, original_max_seq_len) for b in (beta_fast, beta_slow))
-    return between(head_dim, int(first), math.ceil(last))
-
-
-@yarn_ramp.misconception(
-    "the betas exchanged",
-    "You begin at the pair that turns beta_slow times and end at the one that turns beta_fast times, so your ramp "
-    "falls. Fast pairs have the small numbers: beta_fast is where it begins.",
-)
-def _(head_dim: int, theta: float, original_max_seq_len: int, beta_fast: float = 32, beta_slow: float = 1) -> Tensor:
-    return between(head_dim, *ends(head_dim, theta, original_max_seq_len, beta_slow, beta_fast))
-
-
-@yarn_ramp.misconception(
-    "both rounded up",
-    "You round both ends up. The first one is rounded down.",
-)
-def _(head_dim: int, theta: float, original_max_seq_len: int, beta_fast: float = 32, beta_slow: float = 1) -> Tensor:
-    first, last = (pair_that_turns(b, head_dim, theta, original_max_seq_len) for b in (beta_fast, beta_slow))
-    return between(head_dim, max(math.ceil(first), 0), math.ceil(last))
-
-
-@yarn_ramp.misconception(
-    "one step too many",
-    "Your ramp reaches 1 a pair too late, as with last - first + 1 below the line. From pair 10 to pair 20 there are "
-    "ten steps.",
-)
-def _(head_dim: int, theta: float, original_max_seq_len: int, beta_fast: float = 32, beta_slow: float = 1) -> Tensor:
-    first, last = ends(head_dim, theta, original_max_seq_len, beta_fast, beta_slow)
-    return between(head_dim, first, last + 1)
-
-
-@yarn_ramp.alternative
-def _(head_dim: int, theta: float, original_max_seq_len: int, beta_fast: float = 32, beta_slow: float = 1) -> Tensor:
-    # A pair's number from its frequency: theta to the power -2i / head_dim is 2 pi times turns over length.
-    base = theta ** (-2 / head_dim)
-    first = math.floor(math.log(2 * math.pi * beta_fast / original_max_seq_len, base))
-    last = math.ceil(math.log(2 * math.pi * beta_slow / original_max_seq_len, base))
-    first = 0 if first < 0 else first
-    ramp = [min(max((i - first) / (last - first), 0.0), 1.0) for i in range(head_dim // 2)]
-    return torch.tensor(ramp, dtype=torch.float64)
-
-
-@yarn_ramp.alternative
-def _(head_dim: int, theta: float, original_max_seq_len: int, beta_fast: float = 32, beta_slow: float = 1) -> Tensor:
-    # Counting instead of logarithms: pairs with so many turns come before all others.
-    far = torch.arange(4 * head_dim, dtype=torch.float64)  # pairs that the head does not have
-    turns = original_max_seq_len * theta ** (-2 * far / head_dim) / (2 * math.pi)
-    first = max(int((turns >= beta_fast).sum()) - 1, 0)
-    last = int((turns > beta_slow).sum())
-    pairs = torch.arange(head_dim // 2).double()
-    return torch.clip((pairs - first) / (last - first), min=0.0, max=1.0)
+@exercise.misconception
+def linear_in_the_wavelength(head_dim, theta, original_max_seq_len, beta_fast=32, beta_slow=1):
+    """Your ramp is linear in the wavelength. It rises in equal steps from pair to pair, between the two ends."""
+    wavelengths = 2 * math.pi / frequencies_of(head_dim, theta)
+    shortest, longest = original_max_seq_len / beta_fast, original_max_seq_len / beta_slow
+    return ((wavelengths - shortest) / (longest - shortest)).clamp(0, 1)

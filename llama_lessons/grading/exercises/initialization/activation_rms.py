@@ -1,4 +1,7 @@
-"""How large activations are after each layer of a plain stack."""
+"""Exercise 6: how large activations are after each layer of a plain stack.
+
+All of it lies on the CPU, since sizes are asked for in float64, which not every device knows.
+"""
 
 import math
 from collections.abc import Callable
@@ -9,62 +12,63 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...exercise import Exercise
-from ...expect import Mismatch, expect_close, expect_like
-from .common import LESSON, draw
-
-__all__ = ["activation_rms"]
+from ...expect import Mismatch, exact, expect_close, expect_like, random_tensor
+from ...families import needs_contiguous
+from .common import LESSON
 
 Activation = Callable[[Tensor], Tensor]
 
 
-def by_hand(x: Tensor, weights: list[Tensor], activation: Activation) -> Tensor:
-    """The stack in float64, one number at a time for each sum of squares."""
-    x, found = x.detach().double().cpu(), []
-    for weight in weights:
-        x = activation(torch.einsum("oi,...i->...o", weight.detach().double().cpu(), x))
-        squares = [value * value for value in x.flatten().tolist()]
-        found.append(math.sqrt(math.fsum(squares) / len(squares)))
-    return torch.tensor(found, dtype=torch.float64)
-
-
-def reference(x: Tensor, weights: list[Tensor], activation: Activation) -> Tensor:
-    found = []
+def activation_rms(x: Tensor, weights: list[Tensor], activation: Activation) -> Tensor:
+    sizes = []
     for weight in weights:
         x = activation(x @ weight.T)
-        found.append(x.double().square().mean().sqrt())
-    return torch.stack(found)
+        mean_square = x.double().square().mean()
+        sizes.append(mean_square.sqrt())
+    return torch.stack(sizes)
 
 
 def stack(*widths: int, std: float, seed: int = 0, dtype: torch.dtype = torch.float32) -> list[Tensor]:
     """Weights of shape (fan_out, fan_in) for layers between these widths."""
-    return [(std * draw(b, a, seed=seed + i)).to(dtype) for i, (a, b) in enumerate(pairwise(widths))]
+    return [(std * random_tensor(b, a, seed=seed + i)).to(dtype) for i, (a, b) in enumerate(pairwise(widths))]
+
+
+def whole(*shape: int, seed: int, dtype: torch.dtype) -> Tensor:
+    """Small whole numbers, with which half precision and float32 compute exactly, in whatever order."""
+    return random_tensor(*shape, seed=seed).round().to(dtype)
 
 
 def cases() -> list[tuple]:
-    # In float64, so that a wrong size is known by its name wherever it is rounded. The last, whose squares float32 does
-    # not hold, shows who squares too early.
+    """In float64, or of whole numbers, so that a wrong size is known by its name wherever it is rounded."""
     f64 = torch.float64
-    return [
-        (draw(6, 8, dtype=f64), stack(8, 8, 8, 8, std=0.5, dtype=f64), torch.relu),
-        (draw(6, 8, seed=1, dtype=f64), stack(8, 8, 8, 8, std=0.5, seed=1, dtype=f64), torch.tanh),
-        (draw(5, 8, seed=2, dtype=f64), stack(8, 12, 3, 8, std=0.5, seed=2, dtype=f64), torch.relu),
-        (draw(2, 3, 8, seed=3, dtype=f64) + 1, stack(8, 8, 8, 8, std=0.4, seed=3, dtype=f64), nn.Tanhshrink()),
-        (1e25 * draw(4, 8, seed=4), stack(8, 8, 8, 8, std=0.5, seed=4), torch.relu),
-    ]
+    made = []
+    for seed, (x, widths, activation) in enumerate(
+        [
+            (random_tensor(6, 8, dtype=f64), (8, 8, 8, 8), torch.relu),
+            (random_tensor(6, 8, seed=1, dtype=f64), (8, 8, 8, 8), torch.tanh),
+            (random_tensor(5, 8, seed=2, dtype=f64), (8, 12, 3, 8), torch.relu),
+            (random_tensor(2, 3, 8, seed=3, dtype=f64) + 1, (8, 8, 8, 8), nn.Tanhshrink()),
+            (random_tensor(8, 2, 3, seed=4, dtype=f64).transpose(0, 2), (8, 5, 5, 5), F.gelu),
+            (random_tensor(7, 8, seed=5, dtype=f64), (8, 8, 8, 8), F.silu),
+        ]
+    ):
+        made.append((x, stack(*widths, std=0.5, seed=seed, dtype=f64), activation))
+    for scale, dtype in ((2.0**83, torch.float32), (128.0, torch.float16)):
+        weights = [whole(8, 8, seed=seed, dtype=dtype) for seed in (6, 7)]
+        made.append((scale * whole(4, 8, seed=5, dtype=dtype), weights, torch.relu))
+    return made
 
 
-activation_rms = Exercise(
-    name="activation_rms",
+exercise = Exercise(
+    activation_rms,
     lesson=LESSON,
     points=4,
     minutes=12,
-    parameters=("x", "weights", "activation"),
-    reference=reference,
     cases=cases,
     returns=Tensor,
     hints=(
-        "A loop over the weights: what one layer gives is what the next one reads. Keep one number a layer in a list, "
-        "and torch.stack makes a tensor of it at the end.",
+        "A loop over the weights: what one layer gives is what the next one reads. Keep one number for each layer in a "
+        "list, and torch.stack makes a tensor of it at the end.",
         "A linear layer keeps its weight as (fan_out, fan_in), so the product is with its transpose. The size is taken "
         "after the activation: root, mean, square, from the outside in.",
         "1e-30 squared is 1e-60, and the smallest float32 is about 1e-45. Go to float64 before you square.",
@@ -72,50 +76,69 @@ activation_rms = Exercise(
 )
 
 
-def expect_sizes(answer: Callable, x: Tensor, weights: list, activation: Activation, where: str, rtol: float) -> None:
-    got = answer(x, [weight.clone() for weight in weights], activation)
-    expect_close(got, by_hand(x, weights, activation), where=where, rtol=rtol, atol=0)
+def by_hand(x: Tensor, weights: list[Tensor], activation: Activation) -> Tensor:
+    """The stack in float64, one number at a time for each sum of squares."""
+    x, found = exact(x), []
+    for weight in weights:
+        x = activation(torch.einsum("oi,...i->...o", exact(weight), x))
+        found.append(math.sqrt(math.fsum(value * value for value in x.flatten().tolist()) / x.numel()))
+    return torch.tensor(found, dtype=torch.float64)
 
 
-@activation_rms.property("one number a layer, in float64")
-def _(answer: Callable) -> None:
+def expect_sizes(
+    answer: Callable, x: Tensor, weights: list[Tensor], activation: Activation, where: str, rtol: float = 1e-4
+) -> None:
+    """Refuse other sizes than `by_hand` finds."""
+    got, want = answer(x, list(weights), activation), by_hand(x, weights, activation)
+    expect_close(got, want, where=where, rtol=rtol, atol=0)
+
+
+@exercise.property("one number for each layer, in float64")
+def one_number_each(answer: Callable) -> None:
     for n_layers in (1, 2, 7):
-        got = answer(draw(3, 8), stack(*[8] * (n_layers + 1), std=0.3), torch.relu)
-        expect_like(got, shape=(n_layers,), dtype=torch.float64, where=f"{n_layers} layers")
+        got = answer(random_tensor(3, 8), stack(*[8] * (n_layers + 1), std=0.3), torch.relu)
+        expect_like(got, shape=(n_layers,), dtype=torch.float64, where=f"n_layers = {n_layers}")
 
 
-@activation_rms.property("3, -4, 0, 0 have a root mean square of 2.5, and of 1.5 after ReLU")
-def _(answer: Callable) -> None:
-    x = draw(2, 2).new_tensor([[3.0, -4.0], [0.0, 0.0]])
-    same = torch.eye(2, device=x.device)
+@exercise.property("3, -4, 0, 0 have a root mean square of 2.5, and of 1.5 after ReLU")
+def four_numbers_by_hand(answer: Callable) -> None:
+    x, same = torch.tensor([[3.0, -4.0], [0.0, 0.0]]), torch.eye(2)
     expect_close(answer(x, [same], nn.Identity()), torch.tensor([2.5]), where="[[3, -4], [0, 0]], no activation")
     expect_close(answer(x, [same], torch.relu), torch.tensor([1.5]), where="[[3, -4], [0, 0]], ReLU")
 
 
-@activation_rms.property("each layer reads what the layer before it gave, activation and all")
-def _(answer: Callable) -> None:
+@exercise.property("each layer reads what the layer before it gave, activation and all")
+def layer_after_layer(answer: Callable) -> None:
     for activation in (torch.relu, F.gelu, torch.tanh, nn.Identity()):
         name = getattr(activation, "__name__", "no activation")
-        expect_sizes(answer, draw(16, 32), stack(*[32] * 6, std=0.25), activation, f"5 layers, {name}", 1e-4)
+        for dtype in (torch.float32, torch.float64):
+            x, weights = random_tensor(16, 32, dtype=dtype), stack(*[32] * 6, std=0.25, dtype=dtype)
+            expect_sizes(answer, x, weights, activation, f"{name}, {str(dtype)[6:]}")
 
 
-@activation_rms.property("layers of different widths")
-def _(answer: Callable) -> None:
-    expect_sizes(answer, draw(9, 8), stack(8, 32, 5, 1, 16, std=0.3), F.gelu, "widths 8, 32, 5, 1, 16", 1e-4)
-    expect_sizes(answer, draw(1, 1), stack(1, 1, std=0.3), nn.Identity(), "one channel", 1e-4)
+@exercise.property("layers of different widths")
+def different_widths(answer: Callable) -> None:
+    expect_sizes(answer, random_tensor(9, 8), stack(8, 32, 5, 1, 16, std=0.3), F.gelu, "widths 8, 32, 5, 1, 16")
+    expect_sizes(answer, random_tensor(1, 1), stack(1, 1, std=0.3), nn.Identity(), "one channel")
 
 
-@activation_rms.property("every number counts once, whatever the shape of x")
-def _(answer: Callable) -> None:
-    x = torch.cat((draw(3, 8), 100 * draw(1, 8, seed=1)))
-    expect_sizes(answer, x, stack(8, 8, 8, std=0.3), torch.relu, "one token 100 times as large as the others", 1e-4)
-    expect_sizes(answer, draw(2, 3, 5, 8), stack(8, 4, 8, std=0.3), torch.relu, "x of shape (2, 3, 5, 8)", 1e-4)
-    expect_sizes(answer, draw(8), stack(8, 4, 8, std=0.3), torch.tanh, "x of shape (8,)", 1e-4)
+@exercise.property("every number counts once, whatever the shape of x")
+def every_number_counts_once(answer: Callable) -> None:
+    x = torch.cat((random_tensor(3, 8), 100 * random_tensor(1, 8, seed=1)))
+    expect_sizes(answer, x, stack(8, 8, 8, std=0.3), torch.relu, "one token 100 times as large as the others")
+    expect_sizes(answer, random_tensor(2, 3, 5, 8), stack(8, 4, 8, std=0.3), torch.relu, "x of shape (2, 3, 5, 8)")
+    expect_sizes(answer, random_tensor(8), stack(8, 4, 8, std=0.3), torch.tanh, "x of shape (8,)")
 
 
-@activation_rms.property("what has nearly vanished is measured, not rounded to 0")
-def _(answer: Callable) -> None:
-    x, weights = draw(8, 16), stack(*[16] * 8, std=1e-5)
+@exercise.property("what does not lie in memory in the order of its axes is read as well")
+def not_contiguous(answer: Callable) -> None:
+    x, weights = random_tensor(8, 3, 5).transpose(0, 2), [weight.T for weight in stack(4, 7, 8, std=0.3)][::-1]
+    expect_sizes(answer, x, weights, torch.tanh, "x and weights transposed")
+
+
+@exercise.property("what has nearly vanished is measured, not rounded to 0")
+def nearly_vanished(answer: Callable) -> None:
+    x, weights = random_tensor(8, 16), stack(*[16] * 8, std=1e-5)
     got, want = answer(x, list(weights), torch.relu), by_hand(x, weights, torch.relu)
     expect_like(got, shape=(7,), dtype=torch.float64, where="7 layers of std 1e-5")
     for layer in range(7):  # one by one: beside the first, the last would be printed as 0
@@ -123,274 +146,88 @@ def _(answer: Callable) -> None:
         expect_close(got[layer], want[layer], where=where, rtol=1e-3, atol=0)
 
 
-@activation_rms.property("weights stay as they were")
-def _(answer: Callable) -> None:
-    weights = stack(8, 8, 8, std=0.3)
-    given = [weight.clone() for weight in weights]
-    held = list(given)
-    answer(draw(3, 8), given, torch.relu)
-    if len(given) != len(held) or any(now is not then for now, then in zip(given, held, strict=True)):
-        raise Mismatch("the list `weights` was changed. Whoever passed it in still needs it: leave it as it is")
-    if not all(map(torch.equal, held, weights)):
-        raise Mismatch("a weight was changed in place. Whoever passed it in still needs it: make a new tensor")
+@exercise.property("weights stay as they were")
+def weights_stay(answer: Callable) -> None:
+    for dtype in (torch.float32, torch.float64):
+        weights = stack(8, 8, 8, std=0.3, dtype=dtype)
+        given = [weight.clone() for weight in weights]
+        held = list(given)
+        answer(random_tensor(3, 8, dtype=dtype), given, torch.relu)
+        if len(given) != len(held) or any(now is not then for now, then in zip(given, held, strict=True)):
+            raise Mismatch("the list `weights` was changed. Whoever passed it in still needs it: leave it as it is")
+        if not all(map(torch.equal, held, weights)):
+            raise Mismatch("a weight was changed in place. Whoever passed it in still needs it: make a new tensor")
 
 
-@activation_rms.property("half precision: squares do not overflow")
-def _(answer: Callable) -> None:
+@exercise.property("half precision: squares do not overflow")
+def half_precision(answer: Callable) -> None:
     for dtype in (torch.float16, torch.bfloat16):
-        x, weights = 400 * draw(8, 16, dtype=dtype), stack(16, 16, 16, std=0.3, dtype=dtype)
+        x, weights = 400 * random_tensor(8, 16, dtype=dtype), stack(16, 16, 16, std=0.3, dtype=dtype)
         expect_sizes(answer, x, weights, torch.relu, f"numbers near 400 in {str(dtype)[6:]}", 2e-2)
 
 
-def wrong(name: str, diagnosis: str) -> Callable:
-    """Make a misconception of a function that measures one layer, in place of the root mean square."""
-
-    def add(measure: Callable[[Tensor], Tensor]) -> Callable:
-        @activation_rms.misconception(name, diagnosis)
-        def _(x: Tensor, weights: list[Tensor], activation: Activation) -> Tensor:
-            found = []
-            for weight in weights:
-                x = activation(x @ weight.T)
-                found.append(measure(x.double()))
-            return torch.stack(found).double()
-
-        return measure
-
-    return add
-
-
-@wrong(
-    "the standard deviation",
-    "You measure the standard deviation, which takes the mean away first. After ReLU the mean is not 0, and the next "
-    "layer reads it too: what counts is the root mean square.",
-)
-def _(x: Tensor) -> Tensor:
-    return x.std()
-
-
-@wrong(
-    "the standard deviation, divided by n",
-    "You measure the standard deviation (the one that divides by n), which takes the mean away first. After ReLU the "
-    "mean is not 0: what counts is the root mean square.",
-)
-def _(x: Tensor) -> Tensor:
-    return x.std(correction=0)
-
-
-@wrong(
-    "the variance",
-    "You measure the variance. The root is missing, and the mean is taken away first, which after ReLU is not 0.",
-)
-def _(x: Tensor) -> Tensor:
-    return x.var()
-
-
-@wrong(
-    "the mean square",
-    "Your numbers are the squares of what is asked for: the root is missing.",
-)
-def _(x: Tensor) -> Tensor:
-    return x.square().mean()
-
-
-@wrong(
-    "the mean of absolute values",
-    "You take the mean of the absolute values. That is another size, smaller than the root mean square, and the "
-    "three-line argument of section 2 does not hold for it.",
-)
-def _(x: Tensor) -> Tensor:
-    return x.abs().mean()
-
-
-@wrong(
-    "the norm",
-    "You take the root of the *sum* of squares, which grows with the number of tokens and channels. Take the mean.",
-)
-def _(x: Tensor) -> Tensor:
-    return x.norm()
-
-
-@wrong(
-    "divided by the channels alone",
-    "You add up the squares of all tokens, and divide by the number of channels alone. The mean goes over all numbers: "
-    "x.numel() of them.",
-)
-def _(x: Tensor) -> Tensor:
-    return x.norm() / x.shape[-1] ** 0.5
-
-
-@wrong(
-    "a mean over tokens of each token's own",
-    "You take each token's root mean square first, and then the mean of those. A mean of roots is not the root of the "
-    "mean: take one mean over all numbers, then one root.",
-)
-def _(x: Tensor) -> Tensor:
-    return x.square().mean(dim=-1).sqrt().mean()
-
-
-@wrong(
-    "the largest number",
-    "You take the largest absolute value. It depends on how many numbers there are; the root mean square does not.",
-)
-def _(x: Tensor) -> Tensor:
-    return x.abs().max()
-
-
-@wrong(
-    "the mean, squared too late",
-    "You take the mean first, and square afterwards. Positive and negative numbers cancel in a mean: square first.",
-)
-def _(x: Tensor) -> Tensor:
-    return x.mean().square().sqrt()
-
-
-def rms(x: Tensor) -> Tensor:
-    return x.double().square().mean().sqrt()
-
-
-@activation_rms.misconception(
-    "squares in float32",
-    "Where numbers are as small as 1e-25 you get 0, and infinity where they are as large as 1e25: float32 does not "
-    "hold their squares. Convert with .double() before you square, not afterwards.",
-)
-def _(x: Tensor, weights: list[Tensor], activation: Activation) -> Tensor:
-    found = []
-    for weight in weights:
-        x = activation(x @ weight.T)
-        found.append(x.square().mean().sqrt())
-    return torch.stack(found).double()
-
-
-@activation_rms.misconception(
-    "measured before the activation",
-    "You measure what the linear layer gives, before its activation. The next layer reads what comes after it.",
-)
-def _(x: Tensor, weights: list[Tensor], activation: Activation) -> Tensor:
-    found = []
-    for weight in weights:
-        x = x @ weight.T
-        found.append(rms(x))
-        x = activation(x)
-    return torch.stack(found)
-
-
-@activation_rms.misconception(
-    "no activation after the last layer",
-    "The last layer goes without its activation in yours. Here it follows every layer, the last one too.",
-)
-def _(x: Tensor, weights: list[Tensor], activation: Activation) -> Tensor:
-    found = []
-    for layer, weight in enumerate(weights):
-        x = x @ weight.T
-        x = activation(x) if layer < len(weights) - 1 else x
-        found.append(rms(x))
-    return torch.stack(found)
-
-
-@activation_rms.misconception(
-    "no activation",
-    "The activation is never applied: your numbers are those of linear layers alone.",
-)
-def _(x: Tensor, weights: list[Tensor], activation: Activation) -> Tensor:
-    return reference(x, weights, lambda y: y)
-
-
-@activation_rms.misconception(
-    "the activation is measured, but not passed on",
-    "You apply the activation only to what you measure. The next layer reads the result without it: put the activated "
-    "result into x.",
-)
-def _(x: Tensor, weights: list[Tensor], activation: Activation) -> Tensor:
-    found = []
-    for weight in weights:
-        x = x @ weight.T
-        found.append(rms(activation(x)))
-    return torch.stack(found)
-
-
-@activation_rms.misconception(
-    "the weight is not transposed",
-    "You multiply by the weight as it is. A linear layer keeps it as (fan_out, fan_in), so the product is "
-    "x @ weight.T. Square layers raise no error here.",
-)
-def _(x: Tensor, weights: list[Tensor], activation: Activation) -> Tensor:
-    return reference(x, [weight.T for weight in weights], activation)
-
-
-@activation_rms.misconception(
-    "every layer reads the input",
-    "Every layer reads the first x. In a stack, each layer reads what the one before it gave.",
-)
-def _(x: Tensor, weights: list[Tensor], activation: Activation) -> Tensor:
-    return torch.stack([rms(activation(x @ weight.T)) for weight in weights])
-
-
-@activation_rms.misconception(
-    "the input counted as a layer",
-    "Your first number is the size of the input. One number for each layer is asked for, after it.",
-)
-def _(x: Tensor, weights: list[Tensor], activation: Activation) -> Tensor:
-    return torch.cat((rms(x)[None], reference(x, weights, activation)))
-
-
-@activation_rms.misconception(
-    "shifted by one layer",
-    "You measure what each layer reads, in place of what it gives: the last layer's result is missing.",
-)
-def _(x: Tensor, weights: list[Tensor], activation: Activation) -> Tensor:
-    return torch.cat((rms(x)[None], reference(x, weights, activation)[:-1]))
-
-
-@activation_rms.misconception(
-    "only the last layer",
-    "You return the size after the last layer alone. One number for each layer is asked for.",
-)
-def _(x: Tensor, weights: list[Tensor], activation: Activation) -> Tensor:
-    return reference(x, weights, activation)[-1]
-
-
-@activation_rms.misconception(
-    "only the first layer",
-    "You return after the first layer. Does `return` stand inside the loop? Its indentation decides.",
-)
-def _(x: Tensor, weights: list[Tensor], activation: Activation) -> Tensor:
-    return reference(x, weights[:1], activation)
-
-
-@activation_rms.misconception(
-    "returned in float32",
-    "Your sizes are right, but they come back in float32. That is what torch.tensor makes of Python's numbers, and "
-    "torch.zeros too, unless you add dtype=torch.float64.",
-)
-def _(x: Tensor, weights: list[Tensor], activation: Activation) -> Tensor:
-    return reference(x, weights, activation).float()
-
-
-@activation_rms.alternative
-def _(x: Tensor, weights: list[Tensor], activation: Activation) -> Tensor:
-    sizes = torch.empty(len(weights), dtype=torch.float64)
-    for layer, weight in enumerate(weights):
-        x = activation(F.linear(x, weight))
-        sizes[layer] = x.to(torch.float64).pow(2).mean() ** 0.5
-    return sizes.to(x.device)
-
-
-@activation_rms.alternative
-def _(x: Tensor, weights: list[Tensor], activation: Activation) -> Tensor:
-    # The whole stack in float64.
-    x, found = x.double(), []
-    for weight in weights:
-        x = activation(torch.einsum("...i,oi->...o", x, weight.double()))
-        found.append(x.norm().item() / x.numel() ** 0.5)
-    return torch.tensor(found, dtype=torch.float64, device=x.device)
-
-
-@activation_rms.alternative
-def _(x: Tensor, weights: list[Tensor], activation: Activation) -> Tensor:
-    def sizes(x: Tensor, weights: list[Tensor]) -> list[float]:
-        if not weights:
-            return []
-        x = activation(x @ weights[0].mT)
-        return [float(x.double().var(correction=0) + x.double().mean() ** 2) ** 0.5, *sizes(x, weights[1:])]
-
-    return torch.tensor(sizes(x, list(weights)), dtype=torch.float64).to(x.device)
+exercise.slips("""
+    the standard deviation: square().mean() -> var()
+        You measure the standard deviation, which takes the mean away first. After ReLU the mean is not 0.
+    the standard deviation, divided by n: square().mean() -> var(correction=0)
+        You measure the standard deviation (divided by n), which takes the mean away first. After ReLU that is not 0.
+    the variance: mean_square.sqrt() -> x.double().var()
+        You measure the variance. The root is missing, and the mean is taken away first, which after ReLU is not 0.
+    the mean square: mean_square.sqrt() -> mean_square
+        Your numbers are the squares of what is asked for: the root is missing.
+    the mean of absolute values: mean_square.sqrt() -> x.double().abs().mean()
+        You take the mean of the absolute values. That is another size, for which section 2's argument does not hold.
+    the mean, squared too late: square().mean() -> mean().square()
+        You take the mean first, and square afterwards. Positive and negative numbers cancel in a mean: square first.
+    the norm: square().mean() -> square().sum()
+        You take the root of the *sum* of squares, which grows with the number of tokens and channels. Take the mean.
+    divided by the channels alone: square().mean() -> square().sum() / x.shape[-1]
+        You add up all squares, and divide by the number of channels alone. Divide by x.numel(), as a mean does.
+    a mean over tokens of each token's own: mean_square.sqrt() -> x.double().square().mean(dim=-1).sqrt().mean()
+        You take each token's root mean square, and then the mean of those. Take one mean over all, then one root.
+    the largest number: mean_square.sqrt() -> x.double().abs().max()
+        You take the largest absolute value. It depends on how many numbers there are; the root mean square does not.
+    only what is not 0: square().mean() -> square().sum() / (x != 0).sum()
+        You leave the zeros out of the mean. They are outputs too, half of a layer after ReLU: divide by x.numel().
+    squared in the dtype of x: double().square().mean() -> square().mean().double()
+        You square before you go to float64. Float32 does not hold the square of 1e-25, nor float16 that of 400.
+    no float64 at all: x.double() -> x
+        You stay in the dtype of x. Float32 does not hold the square of 1e-25, nor float16 that of 400: .double() first.
+    float32 in place of float64: x.double() -> x.float()
+        You square in float32, which does not hold the square of 1e-25, and return float32: write .double().
+    squared in float32: x.double().square().mean() -> x.float().square().mean().double()
+        You square in float32, which does not hold the square of 1e-25. Convert with .double() before you square.
+    returned in float32: torch.stack(sizes) -> torch.stack(sizes).float()
+        Your sizes come back in float32, which torch.tensor and torch.zeros make unless you add dtype=torch.float64.
+    squared in place: square() -> square_()
+        You square x in place. x.double() is x itself if that is in float64, and the next layer reads the squares.
+    measured before the activation: x = activation(x @ weight.T) -> x = (activation(x) if sizes else x) @ weight.T
+        You measure what the linear layer gives, before its activation. The next layer reads what comes after it.
+    no last activation: = activation(x @ -> = (activation if weight is not weights[-1] else nn.Identity())(x @
+        The last layer goes without its activation in yours. Here it follows every layer, the last one too.
+    measured, but not passed on: x = activation(x @ weight.T) -> z = (z if sizes else x) @ weight.T; x = activation(z)
+        You apply the activation only to what you measure. The next layer reads the activated result as well.
+    no activation: activation(x @ weight.T) -> x @ weight.T
+        The activation is never applied: your numbers are those of linear layers alone.
+    ReLU, whatever is asked for: activation(x @ -> torch.relu(x @
+        Your sizes are those with ReLU, whatever the activation is. Use the argument.
+    the activation before the matrix: activation(x @ weight.T) -> activation(x) @ weight.T
+        You apply the activation to what a layer reads. It follows the matrix: activation(x @ weight.T).
+    the activation twice: activation(x @ weight.T) -> activation(activation(x @ weight.T))
+        You apply the activation twice in each layer. With ReLU that is the same, with others it is not.
+    the weight is not transposed: weight.T -> weight
+        You multiply by the weight as it is. A linear layer keeps it as (fan_out, fan_in): x @ weight.T.
+    every layer reads the input: = activation(x @ -> = activation((first := x if not sizes else first) @
+        Every layer reads the first x. In a stack, each layer reads what the one before it gave.
+    the input counted as a layer: sizes = [] -> sizes = [x.double().square().mean().sqrt()]
+        Your first number is the size of the input. One number for each layer is asked for, after it.
+    shifted by one layer: = activation(x @ weight.T) -> = activation(x @ before) if sizes else x; before = weight.T
+        You measure what each layer reads, in place of what it gives: the last layer's result is missing.
+    the last layer left out: torch.stack(sizes) -> torch.stack(sizes[:-1] or sizes)
+        The size after the last layer is missing.
+    only the last layer: torch.stack(sizes) -> sizes[-1]
+        You return the size after the last layer alone. One number for each layer is asked for.
+    only the first layer: torch.stack(sizes) -> torch.stack(sizes[:1])
+        You return the size after the first layer alone. Does `return` stand inside the loop?
+""")
+needs_contiguous(exercise, "x")

@@ -1,113 +1,79 @@
 """Models whose weights are to be drawn, by what is told of them, and what is seen of them afterwards."""
 
-import math
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llama_lessons.initialization import parameter_roles
 from llama_lessons.lab.device import choose_device
-from llama_lessons.llama import ARTICLE_PARTS, Decoder, LlamaConfig, Parts
+from llama_lessons.llama import Llama, LlamaConfig
 from llama_lessons.positions import LearnedPositionalEmbedding
 
-__all__ = ["PARTS", "by_name", "draw_by", "facts", "make", "part_of", "weights_of"]
-
-CONFIG = LlamaConfig(
-    vocab_size=150, dim=64, n_layers=2, n_heads=2, n_kv_heads=1, head_dim=32, hidden_dim=160, max_seq_len=48
-)
+from ...expect import Mismatch, exact
+from .common import looks_of
 
 
-class Layer(nn.Module):
-    """What stands in a block, under the names that say what it is for; it is never run."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(32)
-        self.q_proj = nn.Linear(32, 40)
-        self.o_proj = nn.Linear(40, 32)
-        self.up_proj = nn.Linear(32, 48, bias=False)
-        self.down_proj = nn.Linear(48, 32, bias=False)
+def llama(**more: Any) -> nn.Module:
+    sizes = {"n_layers": 2, "n_heads": 2, "n_kv_heads": 1, "head_dim": 32, "hidden_dim": 80, "max_seq_len": 48}
+    return Llama(LlamaConfig(vocab_size=100, dim=48, **sizes, **more))
 
 
-class Small(nn.Module):
-    """A model of torch's own modules, apart from its table of positions."""
+def small(n_layers: int, vocab_size: int = 80) -> nn.Module:
+    """A model that is never run, under names that say what its parts are for; no two roles are equally many."""
 
-    def __init__(self, n_layers: int) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(50, 32)
-        self.positions = LearnedPositionalEmbedding(40, 32)
-        self.layers = nn.ModuleList(Layer() for _ in range(n_layers))
-        self.norm = nn.RMSNorm(32)
-        self.head = nn.Linear(32, 50, bias=False)
+    sizes = {"q_proj": (48, 64), "k_proj": (48, 64), "o_proj": (64, 48), "up_proj": (48, 80), "down_proj": (80, 48)}
 
+    def layer() -> nn.Module:
+        linear = {name: nn.Linear(*size, bias=name in ("q_proj", "o_proj")) for name, size in sizes.items()}
+        return nn.ModuleDict({"norm": nn.LayerNorm(48)} | linear)
 
-class OneMatrix(nn.Module):
-    """A model in which a single matrix writes into the stream."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(50, 32)
-        self.norms = nn.ModuleList([nn.LayerNorm(32), nn.RMSNorm(32)])
-        self.up_proj = nn.Linear(32, 48)
-        self.down_proj = nn.Linear(48, 32)
+    return nn.ModuleDict(
+        {
+            "embedding": nn.Embedding(vocab_size, 48),
+            "positions": LearnedPositionalEmbedding(100, 48),
+            "layers": nn.ModuleList(layer() for _ in range(n_layers)),
+            "norm": nn.RMSNorm(48),
+            "head": nn.Linear(48, vocab_size, bias=False),
+        }
+    )
 
 
-def decoder(parts: Parts, **sizes: Any) -> Decoder:
-    return Decoder(replace(CONFIG, **sizes), replace(parts, initialize=lambda model: None))
+def one_matrix() -> nn.Module:
+    parts = {"embedding": nn.Embedding(50, 48), "up_proj": nn.Linear(48, 80), "down_proj": nn.Linear(80, 48)}
+    return nn.ModuleDict(parts | {"norm": nn.LayerNorm(48)})
 
 
+LLAMA, TIED = "a Llama of 2 layers", "a Llama with tied embeddings"
+DEEP, BIASED = "a model of 8 layers", "a model of 3 layers with LayerNorm, biases and a position table"
+ONE_MATRIX = "a model in which one matrix writes into the residual stream"
+TWO_LAYERS, ONE_LAYER, HALF = "a model of 2 layers", "a model of 1 layer", "a model in bfloat16"
 KINDS: dict[str, Callable[[], nn.Module]] = {
-    "a Llama of 2 layers": lambda: decoder(Parts()),
-    "a Llama with tied embeddings": lambda: decoder(Parts(), tied_embeddings=True),
-    "a model with LayerNorm, biases and a position table": lambda: decoder(ARTICLE_PARTS),
-    "a model in which one matrix writes into the stream": OneMatrix,
-    "a model of 1 layer": lambda: Small(1),
-    "a model of 2 layers": lambda: Small(2),
-    "a model of 3 layers": lambda: Small(3),
-    "a model of 8 layers": lambda: Small(8),
+    LLAMA: llama,
+    TIED: lambda: llama(tied_embeddings=True),
+    BIASED: lambda: small(3),
+    DEEP: lambda: small(8, 600),
+    ONE_MATRIX: one_matrix,
+    TWO_LAYERS: lambda: small(2),
+    ONE_LAYER: lambda: small(1),
+    HALF: lambda: small(1).bfloat16(),
 }
 
 
 def make(kind: str) -> nn.Module:
     """A model whose weights are all 7, and whose gains and biases are all 3."""
-    model = KINDS[kind]()
-    with torch.no_grad():
+    # The generator stays where it was, so that what an answer draws follows what it drew before.
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        model = KINDS[kind]()
         for parameter in model.parameters():
             parameter.fill_(7.0 if parameter.ndim > 1 else 3.0)
     return model.to(choose_device())
 
 
-def weights_of(model: nn.Module) -> Tensor:
-    """All its weights in one row."""
-    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
-
-
-@cache
-def shapes(kind: str) -> dict[str, torch.Size]:
-    return {name: parameter.shape for name, parameter in make(kind).named_parameters()}
-
-
-def by_name(kind: str, row: Tensor) -> dict[str, Tensor]:
-    """The weights of a model as `weights_of` gives them, each under its name and in its shape."""
-    wanted = shapes(kind)
-    pieces = row.split([shape.numel() for shape in wanted.values()])
-    return {name: piece.view(shape) for (name, shape), piece in zip(wanted.items(), pieces, strict=True)}
-
-
-PARTS = ("gain", "bias", "embedding", "positions", "head", "projection", "o_proj", "down_proj")
-
-
-def part_of(role: str, name: str) -> str:
-    """Which of PARTS a parameter belongs to: its role, or what it is called where wrong answers look at that."""
-    return next((part for part in ("positions", "o_proj", "down_proj") if part in name and role != "bias"), role)
-
-
-# What torch says of two common mistakes does not say what to do.
+# What torch says of common mistakes does not say what to do.
 ADVICE = {
     "no attribute 'blocks'": ". Not every model has blocks: count the roles that are 'residual'",
     "no attribute 'layers'": ". Not every model has layers: count the roles that are 'residual'",
@@ -115,10 +81,11 @@ ADVICE = {
 }
 
 
-def draw_by(answer: Callable, model: nn.Module, std: float | None) -> nn.Module:
-    """Let the answer draw `model`, and refuse what is not done in place."""
-    parameters, before = dict(model.named_parameters()), weights_of(model)
-    known = {name: (parameter.shape, parameter.dtype, True) for name, parameter in parameters.items()}
+def drawn(answer: Callable, kind: str, std: float | None) -> dict[str, Tensor]:
+    """Let the answer draw a model of this kind; refuse what is not done in place, and give its weights by name."""
+    model = make(kind)
+    parameters = dict(model.named_parameters())
+    before = {name: (parameter.detach().clone(), parameter.dtype) for name, parameter in parameters.items()}
     try:
         answer(model, *(() if std is None else (std,)))
     except (AttributeError, RuntimeError) as error:
@@ -127,45 +94,50 @@ def draw_by(answer: Callable, model: nn.Module, std: float | None) -> nn.Module:
         raise
     after = dict(model.named_parameters())
     if any(after.get(name) is not parameters.get(name) for name in after | parameters):
-        raise RuntimeError(
-            "a parameter was replaced by a new one, and a tied weight comes apart so. Change it in place"
-        )
+        raise Mismatch(f"{kind}: a parameter was replaced by a new one, or a tied weight untied. Change it in place")
     for name, parameter in after.items():
-        if (parameter.shape, parameter.dtype, parameter.requires_grad) != known[name]:
-            raise RuntimeError(f"{name} has another shape or dtype now, or is frozen. Change its numbers alone")
-    if torch.equal(before, weights_of(model)):
-        raise RuntimeError("every weight of the model is as it was. Change them in place, in `model` itself")
-    return model
+        old, dtype = before[name]
+        for what, now, then in (("shape", parameter.shape, old.shape), ("dtype", parameter.dtype, dtype)):
+            if now != then:
+                raise Mismatch(f"{kind}: {name} had {what} {then}, and now has {now}. Change its numbers alone")
+        if not parameter.requires_grad:
+            raise Mismatch(f"{kind}: {name} is frozen now (requires_grad is False), so it would never be trained")
+    if all(torch.equal(parameter, before[name][0]) for name, parameter in after.items()):
+        raise Mismatch(f"{kind}: every weight is as it was. Change them in place, in `model` itself")
+    return {name: parameter.detach() for name, parameter in after.items()}
 
 
-def facts(models: list[nn.Module]) -> dict[str, list[float]]:
-    """What chance does not change, by part: of each parameter how large it is, in steps of a fifth, and what is odd.
-
-    Args:
-        models: one drawn with std 0.1, and a shallower one drawn with none given.
-    """
-    first, second = ({n: p.detach().double().cpu().flatten() for n, p in m.named_parameters()} for m in models)
-    roles = parameter_roles(models[0])
-    found: dict[str, list[float]] = {part: [] for part in PARTS}
-    for name, x in first.items():
-        found[part_of(roles[name], name)] += looks_of(x, 0.1)
-    for part in ("o_proj", "down_proj"):  # of the other one too: a divisor that is written in shows
-        found[part] += looks_of(second[f"layers.0.{part}.weight"], 0.02)
-    begins = [x[0].item() for name, x in first.items() if len(x) > 32 and (x != x[0]).any()]
-    # Only the direction is compared, as the two were drawn with different std; equal numbers have none.
-    one, other = (model["embedding.weight"] - model["embedding.weight"].mean() for model in (first, second))
-    alike = F.cosine_similarity(one, other, dim=0).item() > 0.99
-    return found | {
-        "std not given": looks_of(second["embedding.weight"], 0.02),
-        "afresh": [len(set(begins)) < len(begins), alike],
-    }
+def begin_alike(a: Tensor, b: Tensor) -> bool:
+    """Whether two matrices begin with the same random numbers, whatever their standard deviations are."""
+    a, b = (exact(x).flatten()[:8] for x in (a, b))
+    random = min(len(a.unique()), len(b.unique())) == 8
+    return random and torch.allclose(a / a.norm(), b / b.norm(), rtol=1e-3)
 
 
-def looks_of(x: Tensor, std: float) -> list[float]:
-    mean, size = x.mean().item(), x.std().item()
-    if size == 0:
-        return [1000 + mean, 0, 0]
-    if len(x) <= 32:
-        return [-1000, round(mean), 0]  # too few to say more
-    inside = ((x - mean).abs() < size).double().mean().item()
-    return [round(4 * math.log2(size / std)), round(2 * mean / size), inside < 0.63]
+PARTS = ("gain", "bias", "embedding", "positions", "head", "projection", "o_proj", "down_proj")
+CASES = (*PARTS, "std not given", "afresh", HALF)
+
+
+@cache
+def parts_of(kind: str) -> dict[str, str]:
+    """Which of PARTS a parameter belongs to: its role, or what it is called where wrong answers look at that."""
+    apart = ("positions", "o_proj", "down_proj")
+    roles = parameter_roles(make(kind))
+    return {n: next((p for p in apart if p in n and role != "bias"), role) for n, role in roles.items()}
+
+
+def look_at(answer: Callable, part: str, seen: dict) -> tuple:
+    """What chance does not change in one part of models that the answer draws; kept in `seen` for the next part."""
+    if part == HALF:
+        return looks_of([drawn(answer, HALF, 0.1)["layers.0.q_proj.weight"]], 0.1)
+    if answer not in seen:
+        seen[answer] = drawn(answer, TWO_LAYERS, 0.1), drawn(answer, ONE_LAYER, None)
+    first, second = seen[answer]
+    if part == "afresh":
+        alike = any(begin_alike(x, y) for x, y in pairwise(x for x in first.values() if x.ndim > 1))
+        return alike, begin_alike(first["embedding.weight"], second["embedding.weight"])
+    if part == "std not given":
+        return looks_of([second["embedding.weight"]], 0.02)
+    found = looks_of([x for name, x in first.items() if parts_of(TWO_LAYERS)[name] == part], 0.1)
+    # Of a shallower model too: a divisor that is written in shows.
+    return found + (looks_of([second[f"layers.0.{part}.weight"]], 0.02) if part in ("o_proj", "down_proj") else ())

@@ -3,24 +3,54 @@
 import torch
 from torch import Tensor
 
-from llama_lessons.lab.device import choose_device
-
-from ...expect import random_tensor
-
-__all__ = ["LESSON", "by_hand", "draw"]
+from ...expect import exact
 
 LESSON = "01_learned_positions"
 
 
-def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
-    return random_tensor(*shape, seed=seed, dtype=dtype, device=choose_device())
+def exact_sum(table: Tensor, x: Tensor, start_pos: int = 0) -> Tensor:
+    """Token i of each text plus row start_pos + i of the table, one place after another, in float64 on the CPU."""
+    rows, tokens = exact(table), exact(x)
+    return torch.stack([tokens[:, i] + rows[start_pos + i] for i in range(x.shape[1])], dim=1)
 
 
-def by_hand(table: Tensor, x: Tensor, start_pos: int = 0) -> Tensor:
-    """Token i of each sequence plus row start_pos + i of the table, one token at a time, in float64 on the CPU."""
-    rows, tokens = table.detach().double().cpu(), x.detach().double().cpu()
-    result = tokens.clone()
-    for sequence in result:
-        for i, token in enumerate(sequence):
-            token += rows[start_pos + i]
-    return result
+# Made in LearnedPositionalEmbedding and in read_batch, which read their rows by the same lines.
+WRONG_ROWS = """
+    start_pos ignored: table[start_pos:end] -> table[: x.shape[1]]
+        Your rows are those for a start_pos of 0, whatever start_pos is. The first token stands at start_pos.
+    positions counted from 1: table[start_pos:end] -> table[start_pos + 1 : end + 1]
+        Your first token gets row start_pos + 1. Positions count from 0: its row is start_pos.
+    start_pos for every token: table[start_pos:end] -> table[start_pos]
+        All tokens of a text get row start_pos. Of several, token i needs row start_pos + i.
+    the end does not move with start_pos: table[start_pos:end] -> table[start_pos : x.shape[1]]
+        You read rows start_pos to seq_len, as in [start_pos:seq_len]: the end does not move with start_pos. It should.
+    texts counted: table[start_pos:end] -> table[start_pos : start_pos + len(x)]
+        You read as many rows as there are texts. They are lined up with the tokens, so that fits only where both
+        numbers are equal, and a single text gets one row for all of its tokens. Count axis 1 of x.
+    channels counted: table[start_pos:end] -> table[start_pos : start_pos + x.shape[2]]
+        You read as many rows as a token has channels. A row is needed for each token of a text: count axis 1 of x.
+    lined up with the batch: table[start_pos:end] -> table[start_pos:end, None]
+        Rows of shape (seq_len, 1, dim) are lined up with the batch: one text becomes as many as it has tokens, and
+        several crash, or get a row each. Rows of shape (seq_len, dim) are lined up with the tokens.
+    the batch as one long text: table[start_pos:end] -> table[start_pos:][: len(x) * x.shape[1]].view_as(x)
+        You number the tokens of the whole batch on. Each text of a batch begins at start_pos.
+    tokens scaled: x + rows -> x * x.shape[2] ** 0.5 + rows
+        You multiply the tokens by the root of the number of channels, as the original Transformer does. Here, only add.
+    rows taken away: x + rows -> x - rows
+        You subtract the rows from the tokens. They are added.
+    multiplied, not added: x + rows -> x * rows
+        You multiply the tokens by their rows. They are added.
+    rows alone: x + rows -> rows.expand_as(x)
+        You go on with the rows alone, and the tokens are lost. Rows are added to the tokens: x + rows.
+    joined, not added: x + rows -> torch.cat((x, rows.expand_as(x)), dim=-1)
+        You put the rows beside the tokens, as torch.cat does, which makes vectors of twice the length. They are added.
+    no positions: x + rows -> x.clone()
+        No row of the table is added: the tokens are as they were.
+    only the first text: x + rows -> torch.cat((x[:1] + rows, x[1:]))
+        Rows are added to the first text of the batch alone. Each text gets them.
+    no gradient at all: x + rows -> (x + rows).detach()
+        The numbers are right, but no gradient reaches the table or x, as under torch.no_grad.
+    no gradient to the table: table[start_pos:end] -> table[start_pos:end].detach()
+        The numbers are right, but no gradient reaches the table: .data, .detach(), torch.no_grad or a new tensor cuts
+        it off.
+"""

@@ -5,47 +5,26 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .common import draw
-
-__all__ = ["Add", "Trial", "channel_trials", "hidden_trials", "small_trials", "trials"]
+from ...expect import random_tensor
 
 Add = Callable[[Tensor], Tensor]
-Trial = tuple[str, Add, tuple[bool, bool]]  # a sentence, a function, and what is expected of it
+Trial = tuple[str, Add, tuple[bool, bool]]  # what it adds, a function of the tokens, and what is expected of it
+
+POSITION, SEQUENCE, BOTH, NEITHER = (True, False), (False, True), (True, True), (False, False)
+EVERY = slice(None)
 
 
-def table(n: int, x: Tensor) -> Tensor:
-    """n different random vectors."""
-    return draw(n, x.shape[-1], seed=17).to(x)
+def adding(make: Callable[[Tensor], Tensor]) -> Add:
+    """The function that adds to tokens what `make` makes for their shape."""
+    return lambda x: x + make(x)
 
 
-def adds_nothing(x: Tensor) -> Tensor:
-    return x.clone()
+def vectors(*shape: int, like: Tensor) -> Tensor:
+    """Different random vectors."""
+    return random_tensor(*shape, like.shape[-1], seed=17).to(like)
 
 
-def adds_one_vector(x: Tensor) -> Tensor:
-    return x + table(1, x)
-
-
-def adds_positions(x: Tensor) -> Tensor:
-    return x + table(x.shape[1], x)
-
-
-def adds_along_the_batch(x: Tensor) -> Tensor:
-    return x + table(x.shape[0], x)[:, None]
-
-
-def adds_to_each_its_own(x: Tensor) -> Tensor:
-    return x + table(x.shape[0] * x.shape[1], x).unflatten(0, x.shape[:2])
-
-
-def adds_positions_after_padding(x: Tensor) -> Tensor:
-    """The last sequence begins one token later, so its first token stands nowhere."""
-    rows = table(x.shape[1], x).expand_as(x).clone()
-    rows[-1] = rows[-1].roll(1, dims=0)
-    return x + rows
-
-
-def marks(sequence: int | slice, place: int | slice, channel: int | slice = slice(None), by: float = 1.0) -> Add:
+def marks(sequence: int | slice, place: int | slice, channel: int | slice = EVERY, by: float = 1.0) -> Add:
     """A function that adds `by` in one place and nothing elsewhere."""
 
     def add(x: Tensor) -> Tensor:
@@ -56,73 +35,63 @@ def marks(sequence: int | slice, place: int | slice, channel: int | slice = slic
     return add
 
 
-def opposite_channels(axis: int) -> Add:
-    """What is added differs along an axis in two channels, and not in their sum."""
+def along(axis: int, value: Callable[[Tensor], Tensor]) -> Add:
+    """A function that adds value(0), value(1), ... along an axis, to channel 0, and minus that to channel 1."""
 
     def add(x: Tensor) -> Tensor:
-        number = torch.arange(x.shape[axis], device=x.device, dtype=x.dtype)
-        number = number[:, None] if axis == 0 else number[None]
-        added = torch.zeros_like(x)
-        added[..., 1], added[..., 2] = number, -number
-        return x + added
+        numbers = value(torch.arange(x.shape[axis])).to(x)
+        added = torch.zeros_like(x).transpose(1, axis)
+        added[..., 0], added[..., 1] = numbers, -numbers
+        return x + added.transpose(1, axis)
 
     return add
 
 
-def turned_round(axis: int) -> Add:
-    """What is added points the other way at each second number along an axis, and is as long everywhere."""
-
-    def add(x: Tensor) -> Tensor:
-        sign = 1 - 2.0 * (torch.arange(x.shape[axis], device=x.device) % 2 == 0)
-        return x + (sign[:, None, None] if axis == 0 else sign[:, None]).to(x.dtype)
-
-    return add
+def hill(n: Tensor) -> Tensor:
+    """Up by 0.00004 a step as far as the middle, and down again."""
+    return 4e-5 * n.minimum(n.flip(0))
 
 
-EVERY = slice(None)
+TRIALS: dict[str, list[Trial]] = {
+    "tells positions, sequences, both and neither apart": [
+        ("a row of a table for each position", adding(lambda x: vectors(x.shape[1], like=x)), POSITION),
+        ("one vector for each sequence of the batch", adding(lambda x: vectors(len(x), 1, like=x)), SEQUENCE),
+        ("nothing", adding(torch.zeros_like), NEITHER),
+        ("the same vector everywhere", adding(lambda x: vectors(1, like=x)), NEITHER),
+        ("a vector of its own for each token of each sequence", adding(lambda x: vectors(*x.shape[:2], like=x)), BOTH),
+    ],
+    "sees what is added at any place and in any sequence": [
+        ("1 at the last place of each sequence", marks(EVERY, -1), POSITION),
+        ("1 at one place in the middle", marks(EVERY, 2), POSITION),
+        ("1 at the first and the last place of six", marks(EVERY, slice(0, None, 5)), POSITION),
+        ("1 in the last sequence", marks(-1, EVERY), SEQUENCE),
+        ("1 in the second sequence", marks(1, EVERY), SEQUENCE),
+        ("1 at the last place of the last sequence", marks(-1, -1), BOTH),
+        ("1 at the first place of the second sequence", marks(1, 0), BOTH),
+    ],
+    "sees what is added in any channel": [
+        ("1 in the last channel at place 1", marks(EVERY, 1, -1), POSITION),
+        ("1 in the last channel of sequence 1", marks(1, EVERY, -1), SEQUENCE),
+        ("the position to one channel, and minus the position to another", along(1, lambda n: n), POSITION),
+        ("the sequence's number to one channel, and minus it to another", along(0, lambda n: n), SEQUENCE),
+        ("one vector at odd places, and minus it at even ones", along(1, lambda n: n % 2 - 0.5), POSITION),
+        ("one vector in odd sequences, and minus it in even ones", along(0, lambda n: n % 2 - 0.5), SEQUENCE),
+    ],
+    "an influence of 0.001 counts, in either direction, and rounding does not": [
+        ("0.001 at place 1", marks(EVERY, 1, by=0.001), POSITION),
+        ("-0.001 at place 1", marks(EVERY, 1, by=-0.001), POSITION),
+        ("-0.001 in sequence 1", marks(1, EVERY, by=-0.001), SEQUENCE),
+        ("0.001 in one channel of the last token of all", marks(-1, -1, -1, by=0.001), BOTH),
+        ("100 everywhere", marks(EVERY, EVERY, by=100.0), NEITHER),
+    ],
+}
+SIMPLE = next(iter(TRIALS.values()))
+FLAT = marks(EVERY, EVERY, by=0.25)
 
-
-def trials() -> list[Trial]:
-    return [
-        ("a row of a table for each position", adds_positions, (True, False)),
-        ("one vector for each sequence of the batch", adds_along_the_batch, (False, True)),
-        ("nothing", adds_nothing, (False, False)),
-        ("the same vector everywhere", adds_one_vector, (False, False)),
-        ("a vector of its own for each token of each sequence", adds_to_each_its_own, (True, True)),
-        ("positions, but one later in the last sequence", adds_positions_after_padding, (True, True)),
-    ]
-
-
-def hidden_trials() -> list[Trial]:
-    return [
-        ("1 at the last place of each sequence", marks(EVERY, -1), (True, False)),
-        ("1 at one place in the middle", marks(EVERY, 2), (True, False)),
-        ("1 at each second place", marks(EVERY, slice(1, None, 2)), (True, False)),
-        ("1 at the first and the last place of six", marks(EVERY, slice(0, None, 5)), (True, False)),
-        ("1 in the last sequence", marks(-1, EVERY), (False, True)),
-        ("1 in the second sequence", marks(1, EVERY), (False, True)),
-        ("1 at the last place of the last sequence", marks(-1, -1), (True, True)),
-        ("1 at the first place of the second sequence", marks(1, 0), (True, True)),
-    ]
-
-
-def channel_trials() -> list[Trial]:
-    return [
-        ("1 in the last channel at place 1", marks(EVERY, 1, -1), (True, False)),
-        ("1 in the last channel of sequence 1", marks(1, EVERY, -1), (False, True)),
-        ("the position to one channel, and minus the position to another", opposite_channels(1), (True, False)),
-        ("one vector at odd places, and minus it at even ones", turned_round(1), (True, False)),
-        ("one vector in odd sequences, and minus it in even ones", turned_round(0), (False, True)),
-        ("the sequence's number to one channel, and minus it to another", opposite_channels(0), (False, True)),
-    ]
-
-
-def small_trials() -> list[Trial]:
-    return [
-        ("0.001 at place 1", marks(EVERY, 1, by=0.001), (True, False)),
-        ("-0.001 at place 1", marks(EVERY, 1, by=-0.001), (True, False)),
-        ("0.001 in sequence 1", marks(1, EVERY, by=0.001), (False, True)),
-        ("-0.001 in sequence 1", marks(1, EVERY, by=-0.001), (False, True)),
-        ("0.001 in one channel of the last token of all", marks(-1, -1, -1, by=0.001), (True, True)),
-        ("100 everywhere", marks(EVERY, EVERY, by=100.0), (False, False)),
-    ]
+# Each with the shape of its tokens.
+LONG: list[tuple[Trial, tuple[int, int, int]]] = [
+    (("0.001 at one of 200 places", marks(EVERY, 137, by=0.001), POSITION), (2, 200, 4)),
+    (("0.001 in one of 200 sequences", marks(137, EVERY, by=0.001), SEQUENCE), (200, 2, 4)),
+    (("0.00004 more from place to place, and less again", along(1, hill), POSITION), (2, 61, 4)),
+    (("0.00004 more from sequence to sequence, and less again", along(0, hill), SEQUENCE), (61, 2, 4)),
+]

@@ -1,58 +1,60 @@
 """Exercise 1: LayerNorm."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from llama_lessons import norms
-
 from ...exercise import Exercise
-from ...expect import expect_close, expect_like
-from .common import (
+from ...expect import (
     HALVES,
-    LESSON,
-    SHAPES,
+    at_least_float32,
     draw,
-    exact_layer_norm,
+    expect_close,
     expect_gradients,
+    expect_same_for_views,
     tensor,
 )
+from ...families import float32_out, needs_contiguous, no_gradient, overwrites
+from .common import (
+    EVERY_NORM,
+    LESSON,
+    SHAPES,
+    exact_layer_norm,
+    expect_float32_inside,
+    expect_separate_tokens,
+    expect_shape_and_dtype,
+    inputs,
+)
 
-__all__ = ["layer_norm"]
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    mean_of = partial(torch.mean, dim=-1, keepdim=True)
+    v = at_least_float32(x)
+    mean = mean_of(v)
+    variance = mean_of((v - mean).square())
+    return ((v - mean) / (variance + eps).sqrt() * weight + bias).to(x.dtype)
 
 
 def cases() -> list[tuple]:
     """Several ranks, a large eps, a mean far from 0, tiny numbers, half precision up to large squares, and no eps."""
     made = []
-    for seed, (shape, shift, factor, eps, dtype) in enumerate(
-        [
-            ((4,), 0.0, 1.0, 1e-5, torch.float32),
-            ((3, 4), 1.0, 1.0, 1e-5, torch.float32),
-            ((2, 3, 6), 0.5, 2.0, 0.3, torch.float32),
-            ((3, 3, 3), 0.0, 1.0, 1e-5, torch.float32),
-            ((2, 64), 30.0, 1.0, 1e-5, torch.float32),
-            ((4, 8), 0.0, 1e-3, 1e-5, torch.float32),
-            ((2, 8), 0.0, 1e-6, 1e-5, torch.float32),
-            ((4, 64), 1.0, 1.0, 1e-5, torch.bfloat16),
-            ((4, 8), 100.0, 400.0, 1e-5, torch.float16),
-        ]
-    ):
-        x = (draw(*shape, seed=seed) * factor + shift).to(dtype)
-        weight, bias = (draw(shape[-1], seed=seed + n, dtype=dtype) for n in (20, 40))
+    for seed, (x, eps) in enumerate(inputs(), 20):
+        weight, bias = (draw(x.shape[-1], seed=seed + n, dtype=x.dtype) for n in (0, 20))
+        if x.dtype in HALVES:  # a bias that cancels most of a number leaves little but its rounding
+            bias = torch.zeros_like(bias)
         made.append((x.requires_grad_(), weight.requires_grad_(), bias.requires_grad_(), eps))
+    made.append((draw(2, 8, 3, seed=9).transpose(1, 2), draw(8, seed=29), draw(8, seed=49), 1e-5))
     made.append((draw(3, 8) / 500, draw(8, seed=1), draw(8, seed=2)))
     return made
 
 
-layer_norm = Exercise(
-    name="layer_norm",
+exercise = Exercise(
+    layer_norm,
     lesson=LESSON,
     points=4,
     minutes=10,
-    parameters=("x", "weight", "bias", "eps"),
-    reference=norms.layer_norm,
     cases=cases,
     returns=Tensor,
     hints=(
@@ -61,28 +63,24 @@ layer_norm = Exercise(
         "Take the mean away first. The variance is the mean of the squares of what is left: divide by the number of "
         "channels, not by one less, which is what torch.var does unless it is told otherwise.",
         "eps is added to the variance, before the root. Gain and bias come last, in this order. Go to float32 before "
-        "the first mean, and back to x.dtype after the bias.",
+        "the first mean, and back to x.dtype at the end.",
     ),
 )
 
 
-@layer_norm.property("the token (1, 7) becomes (-1, 1)")
-def _(answer: Callable) -> None:
+@exercise.property("the token (1, 7) becomes (-1, 1)")
+def one_token_by_hand(answer: Callable) -> None:
     got = answer(tensor([[1.0, 7.0]]), tensor([1.0, 1.0]), tensor([0.0, 0.0]), 0.0)
     expect_close(got, torch.tensor([[-1.0, 1.0]]), where="(1, 7), gains 1, biases 0, eps 0", atol=1e-6)
 
 
-@layer_norm.property("shape and dtype stay")
-def _(answer: Callable) -> None:
-    for shape in SHAPES:
-        for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
-            x, weight, bias = draw(*shape, dtype=dtype), draw(shape[-1], dtype=dtype), draw(shape[-1], dtype=dtype)
-            got = answer(x, weight, bias, 1e-5)
-            expect_like(got, shape=shape, dtype=dtype, where=f"x of shape {shape} in {str(dtype)[6:]}")
+@exercise.property("shape and dtype stay")
+def shape_and_dtype(answer: Callable) -> None:
+    expect_shape_and_dtype(answer, parameters=2)
 
 
-@layer_norm.property("each token comes out with mean 0 and variance 1")
-def _(answer: Callable) -> None:
+@exercise.property("each token comes out with mean 0 and variance 1")
+def mean_and_variance(answer: Callable) -> None:
     x = draw(2, 3, 64) * 3 + 2
     got = answer(x, torch.ones_like(x[0, 0]), torch.zeros_like(x[0, 0]), 0.0)
     expect_close(got.mean(dim=-1), torch.zeros(2, 3), where="means of the tokens, gains 1, biases 0", atol=1e-4)
@@ -90,16 +88,16 @@ def _(answer: Callable) -> None:
     expect_close(variance, torch.ones(2, 3), where="variances of the tokens (divided by dim)", atol=1e-4)
 
 
-@layer_norm.property("agrees with the formula, gains and biases included")
-def _(answer: Callable) -> None:
+@exercise.property("agrees with the formula, gains and biases included")
+def formula(answer: Callable) -> None:
     for seed, shape in enumerate(SHAPES):
         x, weight, bias = draw(*shape, seed=seed) + 1, draw(shape[-1], seed=seed + 20), draw(shape[-1], seed=seed + 40)
         want = exact_layer_norm(x, weight, bias, 1e-5)
         expect_close(answer(x, weight, bias, 1e-5), want, where=f"x of shape {shape}", atol=2e-5)
 
 
-@layer_norm.property("eps stands inside the root, and is used")
-def _(answer: Callable) -> None:
+@exercise.property("eps stands inside the root, and is used")
+def eps_inside_the_root(answer: Callable) -> None:
     for eps in (1e-6, 0.01, 1.0):
         x, weight, bias = draw(3, 8) / 20, draw(8, seed=1), draw(8, seed=2)
         want = exact_layer_norm(x, weight, bias, eps)
@@ -108,76 +106,126 @@ def _(answer: Callable) -> None:
     expect_close(answer(flat, weight, bias, 1e-5), bias.expand(3, 8), where="a token of equal numbers gives the bias")
 
 
-@layer_norm.property("eps is 1e-5 where it is not given")
-def _(answer: Callable) -> None:
+@exercise.property("eps is 1e-5 where it is not given")
+def eps_by_default(answer: Callable) -> None:
     x, weight, bias = draw(3, 8) / 500, draw(8, seed=1), draw(8, seed=2)
     want = exact_layer_norm(x, weight, bias, 1e-5)
     expect_close(answer(x, weight, bias), want, where="small numbers, eps left out", atol=2e-5)
 
 
-@layer_norm.property("scale and shift of a token make no difference")
-def _(answer: Callable) -> None:
+@exercise.property("scale and shift of a token make no difference")
+def scale_and_shift(answer: Callable) -> None:
     x, weight, bias = draw(2, 3, 16), draw(16, seed=1), draw(16, seed=2)
     scaled, moved = answer(10 * x, weight, bias, 0.0), answer(x + 5, weight, bias, 0.0)
     expect_close(scaled, answer(x, weight, bias, 0.0), where="10 x beside x, eps 0", atol=1e-4)
     expect_close(moved, answer(x, weight, bias, 0.0), where="x + 5 beside x, eps 0", atol=1e-4)
 
 
-@layer_norm.property("no token sees another")
-def _(answer: Callable) -> None:
-    x, weight, bias = draw(2, 3, 8), draw(8, seed=1), draw(8, seed=2)
-    before = answer(x, weight, bias, 1e-5).detach()
-    changed = x.clone()
-    changed[1, 2] = 100 * draw(8, seed=3)
-    after = answer(changed, weight, bias, 1e-5).detach()
-    expect_close(after[0], before[0], where="row 0 of the batch, after a token of row 1 changed")
-    expect_close(after[1, :2], before[1, :2], where="tokens 0 and 1, after token 2 of their row changed")
+@exercise.property("no token sees another")
+def tokens_are_separate(answer: Callable) -> None:
+    expect_separate_tokens(answer, draw(8, seed=1), draw(8, seed=2))
 
 
-@layer_norm.property("a mean far from 0 does no harm")
-def _(answer: Callable) -> None:
+@exercise.property("a mean far from 0 does no harm")
+def mean_far_from_zero(answer: Callable) -> None:
     x, weight, bias = draw(3, 64) + 1000, draw(64, seed=1), draw(64, seed=2)
     want = exact_layer_norm(x, weight, bias, 1e-5)
     expect_close(answer(x, weight, bias, 1e-5), want, where="numbers near 1000", atol=3e-3)
 
 
-@layer_norm.property("half precision comes in and goes out, but is not computed in")
-def _(answer: Callable) -> None:
-    for dtype, bits in HALVES.items():
-        x, weight = (draw(33, 64) + 1).to(dtype), draw(64, seed=1, dtype=dtype)
-        bias = torch.zeros_like(weight)
-        want = exact_layer_norm(x, weight, bias, 1e-5)
-        # Two roundings are forgiven, so that the gain may be applied after the result is rounded.
-        where = f"{str(dtype)[6:]}, to its last digits"
-        expect_close(answer(x, weight, bias, 1e-5), want, where=where, rtol=2.1 * 2.0**-bits, atol=1e-6)
-    x = (draw(3, 8) * 1000).to(torch.float16)
-    weight, bias = torch.ones_like(x[0]), torch.zeros_like(x[0])
-    want = exact_layer_norm(x, weight, bias, 1e-5)
-    where = "float16 numbers near 1000, whose squares float16 cannot hold"
-    expect_close(answer(x, weight, bias, 1e-5), want, where=where, rtol=1e-3, atol=1e-3)
+@exercise.property("half precision comes in and goes out, but is not computed in")
+def half_precision(answer: Callable) -> None:
+    expect_float32_inside(answer, exact_layer_norm, biases=1)
 
 
-@layer_norm.property("gradients flow back, through mean and variance too")
-def _(answer: Callable) -> None:
+@exercise.property("numbers need not lie in memory in the order of their axes")
+def not_contiguous(answer: Callable) -> None:
+    expect_same_for_views(answer, draw(2, 3, 8), draw(8, seed=1), draw(8, seed=2), 1e-5)
+
+
+@exercise.property("gradients flow back, through mean and variance too")
+def gradients(answer: Callable) -> None:
     x, weight, bias = draw(2, 3, 8), draw(8, seed=1), draw(8, seed=2)
     expect_gradients(answer, exact_layer_norm, x, weight, bias, 1e-5, names=("x", "weight", "bias"))
 
 
-@layer_norm.alternative
-def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
-    return F.layer_norm(x.float(), weight.shape, weight.float(), bias.float(), eps).to(x.dtype)
-
-
-@layer_norm.alternative
-def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
-    spread, mean = torch.var_mean(x.float(), dim=-1, correction=0, keepdim=True)
-    return (x.float() - mean).mul(torch.rsqrt(spread + eps)).type_as(x) * weight + bias
-
-
-@layer_norm.alternative
-def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
-    # In float64, by a projection along (1, 1, ..., 1)
-    n = x.shape[-1]
-    keep = torch.eye(n, dtype=torch.float64, device=x.device) - 1 / n
-    y = x.double() @ keep
-    return (weight * y / (torch.linalg.vector_norm(y, dim=-1, keepdim=True) ** 2 / n + eps) ** 0.5 + bias).to(x.dtype)
+exercise.slips(EVERY_NORM)
+exercise.slips("""
+    divides by dim - 1: mean_of((v - mean).square()) -> v.var(-1, keepdim=True)
+        Your variance divides by one less than the number of channels, as torch.var and torch.std do unless told
+        otherwise. LayerNorm divides by the number of channels: correction=0, or the mean of the squares.
+    torch's std plus eps: (variance + eps).sqrt() -> (v.std(-1, keepdim=True) + eps)
+        You divide by torch's std plus eps. torch.std divides by one less than the number of channels unless told
+        correction=0, and eps is added to the variance, inside the root.
+    eps outside the root: (variance + eps).sqrt() -> (variance.sqrt() + eps)
+        You take the root first and add eps to the standard deviation. It is added to the variance, inside the root:
+        tokens of small numbers come out otherwise, and the root of 0 has an infinite slope.
+    the root is missing: (variance + eps).sqrt() -> (variance + eps)
+        You divide by the variance, which has the unit of x squared. Take the root of variance plus eps.
+    multiplies by the root: (v - mean) / -> (v - mean) *
+        You multiply by the standard deviation, or divide by torch.rsqrt, which is one over the root. Divide by it.
+    not divided at all: / (variance + eps).sqrt() -> / 1
+        You take the mean away, but do not divide by the standard deviation, or you multiply it back.
+    sum of squares, not their mean: mean_of((v - mean).square()) -> (v - mean).square().sum(-1, True)
+        You add up the squares and do not divide by the number of channels. The variance is the mean of the squares.
+    mean of absolute values: (variance + eps).sqrt() -> (mean_of((v - mean).abs()) + eps)
+        You divide by the mean of the absolute deviations. The standard deviation squares first, then mean and root.
+    one variance for all tokens: mean_of((v - mean).square()) -> (v - mean).square().mean()
+        Each token loses its own mean, but all are divided by one root. Each has its own variance, over the last axis.
+    keepdim forgotten, torch's var: mean_of((v - mean).square()) -> v.var(-1, correction=0); mean = mean[..., 0]
+        Without keepdim=True mean and variance lose their axis, and line up with the wrong one, or with none: keep it.
+    keepdim forgotten at the variance: mean_of((v - mean).square()) -> (v - mean).square().mean(-1)
+        Without keepdim=True a variance loses its axis, and lines up with the wrong axis, or with none: keep it.
+    the mean stays in: ((v - mean) / -> (v /
+        You divide x itself by the standard deviation. LayerNorm takes the mean away first.
+    divides by the root mean square of x: (v - mean).square() -> v.square()
+        You take the mean away, but divide by the root mean square of x as it was, not of what is left.
+    RMSNorm with a bias: mean_of(v) -> 0
+        You divide x by its root mean square, mean left in, as RMSNorm does. LayerNorm takes the mean away first.
+    minus the wrong way round: ((v - mean) / -> ((mean - v) /
+        All your signs are turned before gain and bias: it is x minus the mean, not the mean minus x.
+    bias times the gain: + bias -> + bias * weight
+        Your bias comes out multiplied by the gain. The gain comes first, and the bias is added as it is.
+    no bias: + bias -> + 0
+        The bias is missing from your result: it is added last.
+    no gain: * weight -> * 1
+        The gains are missing from your result: multiply each channel by its weight.
+    no gain and no bias: * weight + bias -> * 1
+        Gains and biases are missing from your result: multiply each channel by its weight, and add its bias.
+    gain and bias exchanged: * weight + bias -> * bias + weight
+        You multiply by the bias and add the weight. The weight is the gain, which is multiplied.
+    eps as a floor: (variance + eps).sqrt() -> variance.sqrt().clamp(min=eps)
+        You take eps as a floor under the standard deviation. It is added, to the variance, inside the root.
+    eps as a floor inside the root: (variance + eps) -> variance.clamp(min=eps)
+        You take eps as a floor under the variance. It is added to the variance.
+    no eps: (variance + eps) -> variance
+        You leave eps out. A token of equal numbers, such as padding, has variance 0, and 0 / 0 is NaN.
+    computed in half precision: at_least_float32(x) -> x
+        You compute in the dtype in which x came. In float16 the square of 256 is infinite already, and bfloat16 keeps
+        two to three digits. Go to float32 before the first mean, and back at the end.
+    mean in half precision: mean = mean_of(v) -> v, mean = at_least_float32(x - mean_of(x)), 0
+        You take the mean away in the dtype in which x came: half precision keeps few digits. Go to float32 before.
+    variance in half precision: mean_of((v - mean).square()) -> x.var(-1, False, True).float()
+        You take the variance in the dtype in which x came. Half precision keeps two to three digits, and above 65,504
+        float16 is infinite: go to float32 before.
+    difference of large numbers: mean_of((v - mean).square()) -> mean_of(v**2) - mean**2
+        You take the variance as the mean of x squared minus the square of the mean. On paper that is the same; in
+        float32 it is the difference of two large numbers as soon as the mean is large, and few digits are left. Take
+        the mean away first, then square.
+    no gradient to weight and bias: * weight + bias -> * weight.detach() + bias.detach()
+        The numbers are right, but no gradient reaches weight and bias: .detach(), .data or torch.no_grad cuts them off.
+    mean and variance taken for constants: (v - mean) / (variance -> (v - mean.detach()) / (variance.detach()
+        The numbers are right, but mean and variance are cut off from the gradient (no_grad, detach, .item()). They
+        depend on x too: without that, the gradient points where the norm lets nothing through.
+    variance taken for a constant: (variance + eps).sqrt() -> (variance + eps).sqrt().detach()
+        The numbers are right, but the standard deviation is cut off from the gradient (no_grad, detach, .item()). It
+        depends on x too: without that, the gradient asks for a larger x, which changes nothing.
+    x.float() taken for a copy: mean = mean_of(v) -> v -= mean_of(v); mean = 0
+        x.float() of a float32 tensor is x itself, so -= and /= change the caller's x. Write v = v - ..., a new tensor.
+""")
+float32_out(exercise, "x")
+no_gradient(exercise, "x", "Nothing below this norm would learn.")
+no_gradient(exercise, "weight", "It would never learn.")
+no_gradient(exercise, "bias", "It would never learn.")
+overwrites(exercise, "x", "The residual stream goes on past the norm.")
+needs_contiguous(exercise, "x")

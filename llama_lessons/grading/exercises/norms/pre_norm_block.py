@@ -3,71 +3,76 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from llama_lessons import norms
 
 from ...exercise import Exercise
-from ...expect import Mismatch, expect_close, expect_like
-from .common import LESSON, draw
-
-__all__ = ["pre_norm_block"]
+from ...expect import (
+    Mismatch,
+    draw,
+    expect_close,
+    expect_gradients,
+    expect_like,
+    expect_same_for_views,
+    random_tensor,
+)
+from ...families import no_gradient
+from .common import LESSON
 
 Layer = Callable[[Tensor], Tensor]
 
 
-def reference(
+def pre_norm_block(
     x: Tensor, attention_norm: Layer, attention: Layer, feed_forward_norm: Layer, feed_forward: Layer
 ) -> Tensor:
-    x = x + attention(attention_norm(x))
-    return x + feed_forward(feed_forward_norm(x))
+    read = attention_norm(x)
+    mid = x + attention(read)
+    again = feed_forward_norm(mid)
+    return mid + feed_forward(again)
 
 
 def layers(dim: int, seed: int) -> tuple[Layer, Layer, Layer, Layer]:
     """Two norms with gains of their own, a mixture of past tokens, and a layer of each token alone."""
-    gains, other_gains = draw(dim, seed=seed) + 2, draw(dim, seed=seed + 1) - 2
-    mix, inner = draw(dim, dim, seed=seed + 2) / dim**0.5, draw(dim, dim, seed=seed + 3) / dim**0.5
+    # On the CPU, from where they go to the device and dtype of x.
+    gains, other_gains = random_tensor(dim, seed=seed) + 2, random_tensor(dim, seed=seed + 1) - 2
+    mix, inner = (random_tensor(dim, dim, seed=seed + n) / dim**0.5 for n in (2, 3))
 
     def past_mean(x: Tensor) -> Tensor:
         counts = torch.arange(1, x.shape[-2] + 1, device=x.device, dtype=x.dtype)[:, None]
         return x.cumsum(dim=-2) / counts @ mix.to(x)
 
     return (
-        lambda x: norms.rms_norm(x, gains, 1e-5),
+        lambda x: norms.rms_norm(x, gains.to(x), 1e-5),
         past_mean,
-        lambda x: norms.rms_norm(x, other_gains, 1e-5),
+        lambda x: norms.rms_norm(x, other_gains.to(x), 1e-5),
         lambda x: torch.tanh(x @ inner.to(x)) * 2,
     )
 
 
 def cases() -> list[tuple]:
-    return [
+    made = [
         ((draw(*shape, seed=seed) * 3 + 1).requires_grad_(), *layers(shape[-1], seed + 10))
         for seed, shape in enumerate([(1, 1, 4), (2, 5, 8), (3, 3, 6)])
     ]
+    return [*made, (draw(2, 3, 4), *[nn.Identity()] * 4)]
 
 
-pre_norm_block = Exercise(
-    name="pre_norm_block",
+exercise = Exercise(
+    pre_norm_block,
     lesson=LESSON,
     points=4,
     minutes=6,
-    parameters=("x", "attention_norm", "attention", "feed_forward_norm", "feed_forward"),
-    reference=reference,
     cases=cases,
     returns=Tensor,
     hints=(
-        "Two lines are enough, one for each layer, and both have the same form. Draw the stream as a straight line: "
-        "what branches off, what comes back, and where is nothing in the way?",
+        "Two lines are enough, one for each layer, and both have the same form. Draw the residual stream as a straight "
+        "line: what branches off, what comes back, and where is nothing in the way?",
         "A layer reads a normalised copy of the stream. What it returns is added to the stream itself, not to the "
         "copy.",
         "The second line reads what the first one made, and its sum starts from there too.",
     ),
 )
-
-
-def nothing(x: Tensor) -> Tensor:
-    return torch.zeros_like(x)
 
 
 class Recorder:
@@ -87,25 +92,33 @@ class Recorder:
         return self.read[0]
 
 
-@pre_norm_block.property("where both layers return 0, x passes unchanged")
-def _(answer: Callable) -> None:
+def whole_block(
+    x: Tensor, attention_norm: Layer, attention: Layer, feed_forward_norm: Layer, feed_forward: Layer
+) -> Tensor:
+    """What is expected: x and what both layers add to it."""
+    from_attention = attention(attention_norm(x))
+    return x + from_attention + feed_forward(feed_forward_norm(x + from_attention))
+
+
+@exercise.property("where both layers return 0, x passes unchanged")
+def silent_layers(answer: Callable) -> None:
     for shape in ((1, 1, 4), (2, 5, 8)):
         x = draw(*shape) * 100
         attention_norm, _, feed_forward_norm, _ = layers(shape[-1], 1)
-        got = answer(x, attention_norm, nothing, feed_forward_norm, nothing)
+        got = answer(x, attention_norm, torch.zeros_like, feed_forward_norm, torch.zeros_like)
         expect_close(got, x, where="attention and feed_forward that return 0: expected x itself", atol=1e-4)
 
 
-@pre_norm_block.property("what both layers return is added, as it is")
-def _(answer: Callable) -> None:
+@exercise.property("what both layers return is added, as it is")
+def sums(answer: Callable) -> None:
     x, one, other = (draw(2, 3, 4, seed=seed) for seed in (0, 1, 2))
     attention_norm, _, feed_forward_norm, _ = layers(4, 1)
     got = answer(x, attention_norm, lambda _: one.clone(), feed_forward_norm, lambda _: other.clone())
     expect_close(got, x + one + other, where="layers that return a and f whatever they read: expected x + a + f")
 
 
-@pre_norm_block.property("each layer reads the stream through its own norm")
-def _(answer: Callable) -> None:
+@exercise.property("each layer reads the residual stream through its own norm")
+def what_each_reads(answer: Callable) -> None:
     for shape in ((1, 1, 4), (2, 3, 4)):
         x, copy, other_copy, one, other = (draw(*shape, seed=seed) for seed in range(5))
         attention_norm, attention = Recorder(copy), Recorder(one)
@@ -120,245 +133,153 @@ def _(answer: Callable) -> None:
         expect_close(feed_forward.once("feed_forward"), other_copy, where=where)
 
 
-@pre_norm_block.property("the whole block, with real norms and layers")
-def _(answer: Callable) -> None:
+@exercise.property("the whole block, with real norms and layers, and with some that return what they are given")
+def all_together(answer: Callable) -> None:
     for seed, shape in enumerate(((1, 1, 4), (2, 5, 8), (3, 3, 6), (1, 9, 64))):
-        x, (attention_norm, attention, feed_forward_norm, feed_forward) = draw(*shape) * 3, layers(shape[-1], seed)
-        from_attention = attention(attention_norm(x))
-        want = x + from_attention + feed_forward(feed_forward_norm(x + from_attention))
-        got = answer(x, attention_norm, attention, feed_forward_norm, feed_forward)
-        expect_close(got, want, where=f"x of shape {shape}", atol=1e-4)
+        x, parts = draw(*shape) * 3, layers(shape[-1], seed)
+        expect_close(answer(x, *parts), whole_block(x, *parts), where=f"x of shape {shape}", atol=1e-4)
+    got = answer(x, *[nn.Identity()] * 4)
+    expect_close(got, 4 * x, where="norms and layers that all return what they are given: expected 4 x")
 
 
-@pre_norm_block.property("shape and dtype stay")
-def _(answer: Callable) -> None:
+@exercise.property("shape and dtype stay")
+def shape_and_dtype(answer: Callable) -> None:
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
         x = draw(2, 3, 8, dtype=dtype)
         got = answer(x, *layers(8, 1))
         expect_like(got, shape=(2, 3, 8), dtype=dtype, where=f"x of shape (2, 3, 8) in {str(dtype)[6:]}")
 
 
-@pre_norm_block.property("gradients have a free path along the stream")
-def _(answer: Callable) -> None:
-    x, upstream = draw(2, 3, 8).requires_grad_(), draw(2, 3, 8, seed=1)
-    attention_norm, _, feed_forward_norm, _ = layers(8, 1)
-    got = answer(x, attention_norm, nothing, feed_forward_norm, nothing)
-    if not got.requires_grad:
-        raise Mismatch("the result is expected to carry gradients back to x, but it is cut off from it")
-    (gradient,) = torch.autograd.grad(got, x, upstream, allow_unused=True)
-    if gradient is None:
-        raise Mismatch("the result is expected to carry gradients back to x, but it does not depend on it")
-    where = "gradient of x where both layers return 0: expected the gradient that came from above, unchanged"
-    expect_close(gradient, upstream, where=where)
+@exercise.property("numbers need not lie in memory in the order of their axes")
+def not_contiguous(answer: Callable) -> None:
+    expect_same_for_views(answer, draw(2, 3, 8), *layers(8, 1))
 
 
-@pre_norm_block.misconception(
-    "post-norm",
-    "You add first and normalise the sum: norm(x + layer(x)). That is the original Transformer's order, post-norm. In "
-    "Llama the layer reads the norm, and nothing normalises the stream itself.",
-)
-def _(x: Tensor, attention_norm: Layer, attention: Layer, feed_forward_norm: Layer, feed_forward: Layer) -> Tensor:
+@exercise.property("gradients flow through both layers, and past them along the residual stream")
+def gradients(answer: Callable) -> None:
+    attention_norm, attention, feed_forward_norm, feed_forward = layers(8, 1)
+    for parts in (
+        (attention_norm, torch.zeros_like, feed_forward_norm, torch.zeros_like),
+        (attention_norm, attention, feed_forward_norm, feed_forward),
+    ):
+        expect_gradients(answer, whole_block, draw(2, 3, 8), *parts, names=("x",))
+
+
+exercise.slips("""
+    nothing normalised: read = -> attention_norm = feed_forward_norm = torch.clone; read =
+        The layers read the residual stream itself. Each reads it through its norm.
+    no norm before attention: read = attention_norm(x) -> read = x
+        Attention reads the residual stream itself. It reads it through attention_norm.
+    no norm before feed_forward: again = feed_forward_norm(mid) -> again = mid
+        feed_forward reads the residual stream itself. It reads it through feed_forward_norm.
+    one norm for both: = feed_forward_norm(mid) -> = attention_norm(mid)
+        You use attention_norm twice. feed_forward reads through feed_forward_norm, which has gains of its own.
+    the sum after attention is normalised: x + attention(read) -> attention_norm(x + attention(read))
+        You normalise the sum after attention once more. The sum is the residual stream, and nothing in the block
+        normalises that: x + attention(attention_norm(x)), no more.
+    the last sum is normalised: return mid + feed_forward(again) -> return feed_forward_norm(mid + feed_forward(again))
+        You normalise the last sum once more. The sum is the residual stream, and nothing in the block normalises that.
+    norms exchanged: read = -> attention_norm, feed_forward_norm = feed_forward_norm, attention_norm; read =
+        Attention reads through feed_forward_norm, and feed_forward through attention_norm: exchange them.
+    layers exchanged: read = -> attention, feed_forward = feed_forward, attention; read =
+        feed_forward reads through attention_norm and comes first. Attention comes first, each layer with its own norm.
+    residual around attention only: return mid + -> return
+        feed_forward's result takes the place of the residual stream. It is added to it.
+    residual around feed_forward only: mid = x + -> mid =
+        Attention's result takes the place of the residual stream. It is added to it.
+    attention is left out: mid = x + attention(read) -> mid = x
+        What attention returns is not in your result, and feed_forward does not read it.
+    feed_forward is left out: return mid + feed_forward(again) -> return mid
+        What feed_forward returns is not in your result. It is added to the residual stream.
+    feed_forward reads attention's result alone: feed_forward_norm(mid) -> feed_forward_norm(attention(read))
+        feed_forward reads what attention returned, without the residual stream to which it was added.
+    feed_forward reads the first norm's result: feed_forward_norm(mid) -> feed_forward_norm(read)
+        feed_forward_norm reads what attention_norm made of x. It reads x with attention's result added.
+    both layers read through one norm: feed_forward_norm(mid) -> read
+        feed_forward reads what attention read, and feed_forward_norm is not used. It reads the residual stream with
+        attention's result in it, through a norm of its own.
+    both layers read the same stream: feed_forward_norm(mid) -> feed_forward_norm(x)
+        Attention and feed_forward both read x as it came in, side by side (some models do that, GPT-J for one). In
+        Llama feed_forward reads the residual stream with attention's result in it.
+    attention's result is left out of the sum: return mid + -> return x +
+        Your last sum starts from the x that came in, so that what attention returned is not in it.
+    attention's result is added twice: return mid + -> return mid + attention(read) +
+        What attention returned is in your result twice: the residual stream already has it when feed_forward reads.
+    x is added twice: return mid + -> return x + mid +
+        The x that came in is in your result twice: once with attention's result, and once more in the last sum.
+    result added to itself: mid = x + attention(read) -> return 2 * feed_forward(feed_forward_norm(2 * attention(read)))
+        Each layer's result is doubled, and the residual stream is lost: x + x, where x has become the result. A
+        residual connection adds the result to what x was before.
+    nothing is added: mid = x + attention(read) -> return feed_forward(feed_forward_norm(attention(read)))
+        You hand each layer's result on and drop the residual stream. Each result is added to x.
+    one residual around both: mid = x + attention(read) -> return x + feed_forward(feed_forward_norm(attention(read)))
+        You add x once, to what both layers made one after the other. Each layer has a residual connection of its own.
+    attention's result is cut off from the gradient: attention(read) -> attention(read).detach()
+        The numbers are right, but no gradient goes back through attention: .detach(), .data or torch.no_grad cuts it
+        off, and attention would never learn.
+    feed_forward's result is cut off from the gradient: feed_forward(again) -> feed_forward(again).detach()
+        The numbers are right, but no gradient goes back through feed_forward: .detach(), .data or torch.no_grad cuts it
+        off, and feed_forward would never learn.
+    x overwritten: mid = x + attention(read) -> x += attention(read); mid = x
+        The numbers are right, but += changes the tensor that x names, which its caller may still need: x = x + ...
+    a copy changed in place: = attention_norm(x) -> = attention_norm(mid := x.clone()); mid += attention(read)
+        The numbers are right, but += changes what a norm has read, which its backward pass still needs: no gradient
+        can be had. Write x = x + ..., which makes a new tensor.
+    added into what attention returned: mid = x + attention(read) -> mid = attention(read); mid += x
+        The numbers are right, but you change what attention returned in place (with += or an underscore), and a layer
+        may return the very tensor that it was given: then you change x. Write x + ..., which makes a new tensor.
+""")
+no_gradient(exercise, "x", "Nothing below this block would learn.")
+
+
+@exercise.misconception
+def post_norm(x, attention_norm, attention, feed_forward_norm, feed_forward):
+    """You add first and normalise the sum: norm(x + layer(x)). That is the original Transformer's order, post-norm. In
+    Llama the layer reads the norm, and nothing normalises the residual stream itself.
+    """
     x = attention_norm(x + attention(x))
     return feed_forward_norm(x + feed_forward(x))
 
 
-@pre_norm_block.misconception(
-    "normalised before, and after each sum too",
-    "The layers read through their norms, and then you normalise each sum as well: norm(x + layer(norm(x))). The "
-    "stream itself is never normalised inside a block.",
-)
-def _(x: Tensor, attention_norm: Layer, attention: Layer, feed_forward_norm: Layer, feed_forward: Layer) -> Tensor:
+@exercise.misconception
+def normalised_before_and_after(x, attention_norm, attention, feed_forward_norm, feed_forward):
+    """The layers read through their norms, and then you normalise each sum as well: norm(x + layer(norm(x))). The
+    residual stream itself is never normalised inside a block.
+    """
     x = attention_norm(x + attention(attention_norm(x)))
     return feed_forward_norm(x + feed_forward(feed_forward_norm(x)))
 
 
-@pre_norm_block.misconception(
-    "the sum starts from the normalised copy",
-    "You overwrite x with norm(x) and add the layer to that, so the stream is normalised after all and what it held is "
-    "rescaled at every layer. Give the copy a name of its own, and add to x.",
-)
-def _(x: Tensor, attention_norm: Layer, attention: Layer, feed_forward_norm: Layer, feed_forward: Layer) -> Tensor:
+@exercise.misconception
+def the_sum_starts_from_the_normalised_copy(x, attention_norm, attention, feed_forward_norm, feed_forward):
+    """You add each layer's result to norm(x), so the residual stream is normalised after all. Give the copy a name of
+    its own, and add to x.
+    """
     x = attention_norm(x)
-    x = x + attention(x)
-    x = feed_forward_norm(x)
+    x = feed_forward_norm(x + attention(x))
     return x + feed_forward(x)
 
 
-@pre_norm_block.misconception(
-    "the layer's result added to itself",
-    "You overwrite x with the layer's result and then write x + x: twice the result, and the stream is lost. A "
-    "residual adds the result to what x was before.",
-)
-def _(x: Tensor, attention_norm: Layer, attention: Layer, feed_forward_norm: Layer, feed_forward: Layer) -> Tensor:
-    x = attention(attention_norm(x))
-    x = x + x
-    x = feed_forward(feed_forward_norm(x))
-    return x + x
-
-
-@pre_norm_block.misconception(
-    "nothing is added",
-    "You hand each layer's result on and drop the stream. Each result is added to x.",
-)
-def _(x: Tensor, attention_norm: Layer, attention: Layer, feed_forward_norm: Layer, feed_forward: Layer) -> Tensor:
-    return feed_forward(feed_forward_norm(attention(attention_norm(x))))
-
-
-@pre_norm_block.misconception(
-    "residual around attention only",
-    "The first sum is right. The second is missing: feed_forward's result is added to the stream too.",
-)
-def _(x: Tensor, attention_norm: Layer, attention: Layer, feed_forward_norm: Layer, feed_forward: Layer) -> Tensor:
-    return feed_forward(feed_forward_norm(x + attention(attention_norm(x))))
-
-
-@pre_norm_block.misconception(
-    "residual around feed_forward only",
-    "The second sum is right. The first is missing: attention's result is added to the stream too.",
-)
-def _(x: Tensor, attention_norm: Layer, attention: Layer, feed_forward_norm: Layer, feed_forward: Layer) -> Tensor:
-    x = attention(attention_norm(x))
-    return x + feed_forward(feed_forward_norm(x))
-
-
-@pre_norm_block.misconception(
-    "one residual around both",
-    "You add x once, at the end, to what both layers made one after the other. Each layer has a residual of its own.",
-)
-def _(x: Tensor, attention_norm: Layer, attention: Layer, feed_forward_norm: Layer, feed_forward: Layer) -> Tensor:
-    return x + feed_forward(feed_forward_norm(attention(attention_norm(x))))
-
-
-@pre_norm_block.misconception(
-    "no norms",
-    "The layers read the stream itself. Each reads it through its norm.",
-)
-def _(x: Tensor, attention_norm: Layer, attention: Layer, feed_forward_norm: Layer, feed_forward: Layer) -> Tensor:
-    x = x + attention(x)
-    return x + feed_forward(x)
-
-
-@pre_norm_block.misconception(
-    "no norm before attention",
-    "attention reads the stream itself. It reads it through attention_norm.",
-)
-def _(x: Tensor, attention_norm: Layer, attention: Layer, feed_forward_norm: Layer, feed_forward: Layer) -> Tensor:
-    x = x + attention(x)
-    return x + feed_forward(feed_forward_norm(x))
-
-
-@pre_norm_block.misconception(
-    "no norm before feed_forward",
-    "feed_forward reads the stream itself. It reads it through feed_forward_norm.",
-)
-def _(x: Tensor, attention_norm: Layer, attention: Layer, feed_forward_norm: Layer, feed_forward: Layer) -> Tensor:
-    x = x + attention(attention_norm(x))
-    return x + feed_forward(x)
-
-
-@pre_norm_block.misconception(
-    "the sum after attention is normalised",
-    "You normalise the sum after attention once more. The sum is the stream, and nothing in the block normalises that: "
-    "x + attention(attention_norm(x)), no more.",
-)
-def _(x: Tensor, attention_norm: Layer, attention: Layer, feed_forward_norm: Layer, feed_forward: Layer) -> Tensor:
-    x = attention_norm(x + attention(attention_norm(x)))
-    return x + feed_forward(feed_forward_norm(x))
-
-
-@pre_norm_block.misconception(
-    "feed_forward reads attention's result alone",
-    "Your sums are right, but feed_forward reads what attention returned, without the stream that it was added to.",
-)
-def _(x: Tensor, attention_norm: Layer, attention: Layer, feed_forward_norm: Layer, feed_forward: Layer) -> Tensor:
-    gathered = attention(attention_norm(x))
-    return x + gathered + feed_forward(feed_forward_norm(gathered))
-
-
-@pre_norm_block.misconception(
-    "norm after the layer",
-    "You normalise what the layer returns: x + norm(layer(x)). Here the norm stands before the layer: x + "
-    "layer(norm(x)).",
-)
-def _(x: Tensor, attention_norm: Layer, attention: Layer, feed_forward_norm: Layer, feed_forward: Layer) -> Tensor:
+@exercise.misconception
+def norm_after_the_layer(x, attention_norm, attention, feed_forward_norm, feed_forward):
+    """You normalise what the layer returns: x + norm(layer(x)). Here the norm stands before the layer: x +
+    layer(norm(x)).
+    """
     x = x + attention_norm(attention(x))
     return x + feed_forward_norm(feed_forward(x))
 
 
-@pre_norm_block.misconception(
-    "both layers read the same stream",
-    "Attention and feed_forward both read x as it came in, side by side (some models do that, GPT-J for one). In Llama "
-    "feed_forward reads the stream with attention's result in it.",
-)
-def _(x: Tensor, attention_norm: Layer, attention: Layer, feed_forward_norm: Layer, feed_forward: Layer) -> Tensor:
-    return x + attention(attention_norm(x)) + feed_forward(feed_forward_norm(x))
-
-
-@pre_norm_block.misconception(
-    "attention's result is left out of the stream",
-    "feed_forward reads x + attention, as it should, but your last sum starts from the x that came in: what attention "
-    "gathered is not in the stream that you return.",
-)
-def _(x: Tensor, attention_norm: Layer, attention: Layer, feed_forward_norm: Layer, feed_forward: Layer) -> Tensor:
-    return x + feed_forward(feed_forward_norm(x + attention(attention_norm(x))))
-
-
-@pre_norm_block.misconception(
-    "one norm for both",
-    "You use attention_norm twice. Each layer's norm has learned gains of its own: feed_forward reads through "
-    "feed_forward_norm.",
-)
-def _(x: Tensor, attention_norm: Layer, attention: Layer, feed_forward_norm: Layer, feed_forward: Layer) -> Tensor:
-    x = x + attention(attention_norm(x))
-    return x + feed_forward(attention_norm(x))
-
-
-@pre_norm_block.misconception(
-    "norms exchanged",
-    "attention reads through feed_forward_norm, and feed_forward through attention_norm. Their gains are learned for "
-    "their own layers.",
-)
-def _(x: Tensor, attention_norm: Layer, attention: Layer, feed_forward_norm: Layer, feed_forward: Layer) -> Tensor:
-    x = x + attention(feed_forward_norm(x))
-    return x + feed_forward(attention_norm(x))
-
-
-@pre_norm_block.misconception(
-    "feed_forward first",
-    "You run feed_forward before attention. In Llama attention comes first.",
-)
-def _(x: Tensor, attention_norm: Layer, attention: Layer, feed_forward_norm: Layer, feed_forward: Layer) -> Tensor:
+@exercise.misconception
+def feed_forward_first(x, attention_norm, attention, feed_forward_norm, feed_forward):
+    """You run feed_forward before attention. In Llama attention comes first."""
     x = x + feed_forward(feed_forward_norm(x))
     return x + attention(attention_norm(x))
 
 
-@pre_norm_block.misconception(
-    "x overwritten",
-    "The numbers are right, but += changes the tensor that x names, and whoever passed it in still needs it. Write "
-    "x = x + ...",
-)
-def _(x: Tensor, attention_norm: Layer, attention: Layer, feed_forward_norm: Layer, feed_forward: Layer) -> Tensor:
-    x += attention(attention_norm(x))
-    x += feed_forward(feed_forward_norm(x))
-    return x
-
-
-@pre_norm_block.alternative
-def _(x: Tensor, attention_norm: Layer, attention: Layer, feed_forward_norm: Layer, feed_forward: Layer) -> Tensor:
-    for norm, layer in ((attention_norm, attention), (feed_forward_norm, feed_forward)):
-        x = torch.add(x, layer(norm(x)))
-    return x
-
-
-@pre_norm_block.alternative
-def _(x: Tensor, attention_norm: Layer, attention: Layer, feed_forward_norm: Layer, feed_forward: Layer) -> Tensor:
-    gathered = attention(attention_norm(x))
-    made = feed_forward(feed_forward_norm(gathered + x))
-    return torch.stack((x, gathered, made)).sum(dim=0)
-
-
-@pre_norm_block.alternative
-def _(x: Tensor, attention_norm: Layer, attention: Layer, feed_forward_norm: Layer, feed_forward: Layer) -> Tensor:
-    stream = x.clone()
-    stream += attention(attention_norm(stream))
-    return stream.add(feed_forward(feed_forward_norm(stream)))
+@exercise.misconception
+def residuals_cut_off_from_the_gradient(x, attention_norm, attention, feed_forward_norm, feed_forward):
+    """The numbers are right, but no gradient goes back along the residual stream: what is added to has .detach(),
+    .data or torch.no_grad. That is the path on which gradients come past the layers.
+    """
+    mid = x.detach() + attention(attention_norm(x))
+    return mid.detach() + feed_forward(feed_forward_norm(mid))

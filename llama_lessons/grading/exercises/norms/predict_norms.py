@@ -3,23 +3,27 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import torch
-import torch.nn.functional as F
-
 from ...exercise import Exercise
 from ...expect import Mismatch
 from .common import LESSON
 
-__all__ = ["predict_norms"]
 
-RIGHT = (-1.0, -0.2, -0.2, -1.0, -0.2)
-ASKED = (
-    "1. LayerNorm of (-2, 14), first channel",
-    "2. RMSNorm of (-2, 14), first channel",
-    "3. RMSNorm of (-20, 140), first channel",
-    "4. RMSNorm of (-2, 14) less its mean, first channel",
-    "5. RMSNorm of (-2, 14), first channel, with another token beside it",
-)
+def predict_norms() -> tuple[float, float, float, float, float]:
+    first = -1.0  # LayerNorm of (-2, 14)
+    second = -0.2  # RMSNorm of (-2, 14)
+    third = -0.2  # RMSNorm of (-20, 140)
+    fourth = -1.0  # RMSNorm of (-2, 14) less its mean
+    fifth = -0.2  # RMSNorm of (-2, 14), beside another token
+    return first, second, third, fourth, fifth
+
+
+ASKED = {
+    "1. LayerNorm of (-2, 14), first channel": -1.0,
+    "2. RMSNorm of (-2, 14), first channel": -0.2,
+    "3. RMSNorm of (-20, 140), first channel": -0.2,
+    "4. RMSNorm of (-2, 14) less its mean, first channel": -1.0,
+    "5. RMSNorm of (-2, 14), first channel, with another token beside it": -0.2,
+}
 
 
 def use(answer: Callable[[], Sequence[float]]) -> Callable[[int], float]:
@@ -30,24 +34,23 @@ def use(answer: Callable[[], Sequence[float]]) -> Callable[[int], float]:
 
     def run(number: int) -> float:
         said = answer()
-        if not isinstance(said, (tuple, list)) or len(said) != len(RIGHT):
-            raise ValueError(f"a tuple of {len(RIGHT)} numbers is asked for, and predict_norms returned {said!r}")
+        if not isinstance(said, (tuple, list)) or len(said) != len(ASKED):
+            raise Mismatch(f"a tuple of {len(ASKED)} numbers is asked for, and predict_norms returned {said!r}")
         value = said[number - 1]
-        if isinstance(value, (bool, str)):
-            raise ValueError(f"number {number} of what predict_norms returned is no number, but {value!r}")
-        return round(float(value), 2)
+        try:
+            return round(float(value), 2) if not isinstance(value, (bool, str)) else float("no number")
+        except (TypeError, ValueError, RuntimeError):
+            raise Mismatch(f"number {number} of what predict_norms returned is no number, but {value!r}") from None
 
     return run
 
 
-predict_norms = Exercise(
-    name="predict_norms",
+exercise = Exercise(
+    predict_norms,
     lesson=LESSON,
     points=3,
     minutes=6,
-    parameters=(),
-    reference=partial(tuple, RIGHT),
-    cases=lambda: [(number,) for number in range(1, len(RIGHT) + 1)],
+    cases=lambda: [(number,) for number in range(1, len(ASKED) + 1)],
     returns=float,
     using=use,
     hints=(
@@ -59,143 +62,67 @@ predict_norms = Exercise(
 )
 
 
-def ask(number: int) -> None:
-    @predict_norms.property(ASKED[number - 1])
-    def _(answer: Callable) -> None:
-        if answer(number) != RIGHT[number - 1]:
-            raise Mismatch(f"your prediction is {answer(number):g}, and that is not what comes out")
+def expect_prediction(number: int, right: float, answer: Callable) -> None:
+    if (said := answer(number)) != right:
+        raise Mismatch(f"your prediction is {said:g}, and that is not what comes out")
 
 
-for number in range(1, len(RIGHT) + 1):
-    ask(number)
+for number, (asked, right) in enumerate(ASKED.items(), 1):
+    exercise.property(asked)(partial(expect_prediction, number, right))
 
 
-def predict(number: int, value: float, name: str, diagnosis: str) -> None:
-    """Add the prediction that is right but for one number."""
-    said = tuple(value if i == number else right for i, right in enumerate(RIGHT, 1))
-    predict_norms.misconception(name, f"Number {number}: {diagnosis}")(partial(tuple, said))
+exercise.slips("""
+    LayerNorm, sign turned: first = -1.0 -> first = 1.0
+        Number 1: -2 lies below the mean of -2 and 14, so what is left of it is negative.
+    LayerNorm divided by dim - 1: first = -1.0 -> first = -0.71
+        Number 1: this is what comes of dividing the sum of squares by one less than the number of channels. With two
+        channels, the variance is (64 + 64) / 2.
+    LayerNorm divided by the variance: first = -1.0 -> first = -0.12
+        Number 1: this is -8 / 64, divided by the variance. LayerNorm divides by its root, the standard deviation.
+    LayerNorm not divided: first = -1.0 -> first = -8.0
+        Number 1: this is -2 less the mean. LayerNorm divides that by the standard deviation.
+    RMSNorm for LayerNorm: first = -1.0 -> first = -0.2
+        Number 1: this is what RMSNorm gives. LayerNorm takes the mean away first.
+    LayerNorm with the mean left in: first = -1.0 -> first = -0.25
+        Number 1: this is -2 divided by the standard deviation, 8. The mean, 6, is taken away from -2 first.
+    LayerNorm's mean beside the root mean square: first = -1.0 -> first = -0.8
+        Number 1: this is -8 / 10, the root mean square of (-2, 14). LayerNorm divides by that of (-8, 8).
+    LayerNorm for RMSNorm: second = -0.2 -> second = -1.0
+        Number 2: this is what LayerNorm gives. RMSNorm takes no mean away: it squares -2 and 14 as they are.
+    RMSNorm, sign lost: second = -0.2 -> second = 0.2
+        Number 2: a norm divides by a positive number, so a negative channel stays negative.
+    length for root mean square: second = -0.2 -> second = -0.14
+        Number 2: this is -2 divided by the length, the root of the sum of squares. Take the root of their mean.
+    divided by the mean square: second = -0.2 -> second = -0.02
+        Number 2: this is -2 divided by the mean square, 100. RMSNorm divides by its root.
+    divided by the mean: second = -0.2 -> second = -0.33
+        Number 2: this is -2 divided by the mean, 6. RMSNorm divides by the root of the mean of the squares.
+    divided by the standard deviation: second = -0.2 -> second = -0.25
+        Number 2: this is -2 / 8: 8 is the standard deviation of (-2, 14), and the mean of their absolute values.
+        RMSNorm squares the channels as they are, takes the mean, and then the root.
+    scale kept: third = -0.2 -> third = -2.0
+        Number 3: a token ten times as large has a root mean square ten times as large, and the two cancel.
+    scale turned round: third = -0.2 -> third = -0.02
+        Number 3: a token ten times as large does not come out smaller: its root mean square is ten times as large too.
+    LayerNorm of the larger token: third = -0.2 -> third = -1.0
+        Number 3: this is what LayerNorm gives. RMSNorm takes no mean away: it squares -20 and 140 as they are.
+    shift ignored: fourth = -1.0 -> fourth = -0.2
+        Number 4: this is the result for (-2, 14) itself. LayerNorm ignores a shift, and RMSNorm does not: without its
+        mean the token is (-8, 8), which has another direction.
+    root mean square of the token with its mean: fourth = -1.0 -> fourth = -0.8
+        Number 4: this is -8 divided by 10, the root mean square of (-2, 14). Take that of (-8, 8) itself.
+    sign of the shifted channel: fourth = -1.0 -> fourth = 1.0
+        Number 4: the first channel is -2 - 6, which is negative.
+    one scale for both tokens: fifth = -0.2 -> fifth = -0.03
+        Number 5: this is -2 divided by one root mean square of both tokens. Each token has its own.
+    scaled by the neighbour: fifth = -0.2 -> fifth = -0.02
+        Number 5: this is -2 divided by the root mean square of the neighbour. Each token is divided by its own.
+    LayerNorm beside a neighbour: fifth = -0.2 -> fifth = -1.0
+        Number 5: this is what LayerNorm gives. RMSNorm takes no mean away: it squares -2 and 14 as they are.
+""")
 
 
-predict(1, 1.0, "LayerNorm, sign turned", "-2 lies below the mean of -2 and 14, so what is left of it is negative.")
-predict(
-    1,
-    -0.71,
-    "LayerNorm divided by dim - 1",
-    "you divided the sum of squares by one less than the number of channels. With two channels, the variance is "
-    "(64 + 64) / 2.",
-)
-predict(
-    1,
-    -0.12,
-    "LayerNorm divided by the variance",
-    "you divided by the variance, 64. LayerNorm divides by its root, the standard deviation.",
-)
-predict(
-    1,
-    -0.2,
-    "RMSNorm for LayerNorm",
-    "this is what RMSNorm gives. LayerNorm takes the mean away first.",
-)
-predict(
-    1,
-    -0.25,
-    "LayerNorm with the mean left in",
-    "you divided by the standard deviation, as LayerNorm does, but -2 itself. The mean, 6, is taken away first.",
-)
-predict(
-    2,
-    -1.0,
-    "LayerNorm for RMSNorm",
-    "this is what LayerNorm gives. RMSNorm takes no mean away: it squares -2 and 14 as they are.",
-)
-predict(
-    2,
-    0.2,
-    "RMSNorm, sign lost",
-    "a norm divides by a positive number, so a negative channel stays negative.",
-)
-predict(
-    2,
-    -0.14,
-    "length for root mean square",
-    "you divided by the length, the root of the sum of squares. RMSNorm divides by the root of their mean.",
-)
-predict(2, -0.02, "divided by the mean square", "you divided by the mean square, 100. RMSNorm divides by its root.")
-predict(
-    2,
-    -0.33,
-    "divided by the mean",
-    "you divided by the mean, 6. RMSNorm divides by the root of the mean of the squares.",
-)
-predict(
-    2,
-    -0.25,
-    "divided by the standard deviation",
-    "you divided by the standard deviation (or by the mean of the absolute values); both are 8 here. RMSNorm squares "
-    "the channels as they are.",
-)
-predict(
-    3,
-    -2.0,
-    "scale kept",
-    "a token ten times as large has a root mean square ten times as large, and the two cancel.",
-)
-predict(
-    3,
-    -0.02,
-    "scale turned round",
-    "a token ten times as large does not come out smaller: its root mean square grows as it does, and no faster.",
-)
-predict(
-    4,
-    -0.2,
-    "shift ignored",
-    "you hold that RMSNorm ignores a shift, as LayerNorm does. Without its mean the token is (-8, 8), which has "
-    "another direction than (-2, 14).",
-)
-predict(
-    4,
-    -0.8,
-    "root mean square of the token with its mean",
-    "you divided -8 by 10, the root mean square of (-2, 14). Take that of (-8, 8) itself.",
-)
-predict(4, 1.0, "sign of the shifted channel", "the first channel is -2 - 6, which is negative.")
-predict(
-    5,
-    -0.03,
-    "one scale for both tokens",
-    "you took one root mean square of both tokens. Each token has its own: a neighbour, however large, changes "
-    "nothing.",
-)
-predict(
-    5,
-    -0.02,
-    "scaled by the neighbour",
-    "you divided by the root mean square of the neighbour. Each token is divided by its own.",
-)
-
-
-@predict_norms.misconception(
-    "second channels",
-    "Each of your numbers is that of the second channel. The first one is asked for.",
-)
-def _() -> tuple:
+@exercise.misconception
+def second_channels():
+    """Each of your numbers is that of the second channel. The first one is asked for."""
     return 1.0, 1.4, 1.4, 1.0, 1.4
-
-
-@predict_norms.alternative
-def _() -> tuple:
-    token, both = torch.tensor([-2.0, 14.0]), torch.tensor([[-2.0, 14.0], [100.0, -100.0]])
-    results = (
-        F.layer_norm(token, (2,)),
-        F.rms_norm(token, (2,)),
-        F.rms_norm(10 * token, (2,)),
-        F.rms_norm(token - token.mean(), (2,)),
-        F.rms_norm(both, (2,))[0],
-    )
-    return tuple(result[0].item() for result in results)
-
-
-@predict_norms.alternative
-def _() -> list:
-    return [-1, -1 / 5, -2 / 10, -1, -0.2]

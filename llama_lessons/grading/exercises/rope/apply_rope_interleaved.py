@@ -1,4 +1,4 @@
-"""Turn queries and keys in layout "interleaved"."""
+"""Exercise 3: turn queries and keys in layout "interleaved"."""
 
 import torch
 from torch import Tensor
@@ -6,25 +6,23 @@ from torch import Tensor
 from llama_lessons import rope
 
 from ...exercise import Exercise
-from .common import LESSON
-from .rotation import (
-    add_rotation_misconceptions,
-    add_rotation_properties,
-    at_least_float32,
-    halves,
-    join_halves,
-    join_neighbours,
-    neighbours,
-    rotation_cases,
-)
+from ...expect import at_least_float32
+from .common import LESSON, SLIPS, expect_rotation, rotation_cases
 
-apply_rope_interleaved = Exercise(
-    name="apply_rope_interleaved",
+
+def apply_rope_interleaved(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    v = at_least_float32(x)
+    a, b = v[..., 0::2], v[..., 1::2]
+    new_a, new_b = a * cos - b * sin, b * cos + a * sin
+    turned = torch.stack((new_a, new_b), dim=-1).flatten(-2)
+    return turned.to(x.dtype)
+
+
+exercise = Exercise(
+    apply_rope_interleaved,
     lesson=LESSON,
     points=4,
     minutes=8,
-    parameters=("x", "cos", "sin"),
-    reference=lambda x, cos, sin: rope.apply_rope(x, cos, sin, layout="interleaved"),
     cases=rotation_cases,
     returns=Tensor,
     hints=(
@@ -35,69 +33,21 @@ apply_rope_interleaved = Exercise(
         "torch.view_as_real do that. Cast to float32 first: there is no bfloat16 complex number.",
     ),
 )
-add_rotation_properties(apply_rope_interleaved, "interleaved")
+expect_rotation(exercise, "interleaved")
+exercise.slips(SLIPS)
+exercise.slips("""
+    read as neighbours, written as halves: stack((new_a, new_b), dim=-1).flatten(-2) -> cat((new_a, new_b), dim=-1)
+        You read neighbours and put them back with all first channels before all second ones, as torch.cat does. The
+        scores come out right, since q and k are reordered alike, but each pair has to go back to 2i and 2i + 1.
+    read as halves, written as neighbours: v[..., 0::2], v[..., 1::2] -> v.chunk(2, dim=-1)
+        You read the two halves, i and i + head_dim / 2, and write them back side by side. Here a pair is 2i with
+        2i + 1, read and written.
+""")
 
 
-@apply_rope_interleaved.misconception(
-    "pairs are halves",
-    "You pair channel i with i + head_dim / 2: that is Hugging Face's layout, and was the last exercise. Here "
-    "channel 2i goes with 2i + 1.",
-)
-def _(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    a, b = halves(x)
-    return join_halves(a * cos - b * sin, b * cos + a * sin, x)
-
-
-add_rotation_misconceptions(apply_rope_interleaved, neighbours, join_neighbours)
-
-
-@apply_rope_interleaved.misconception(
-    "read as neighbours, written as halves",
-    "You read neighbours and put them back with torch.cat, all first channels before all second ones. The scores "
-    "come out right, since q and k are reordered alike, but each pair has to go back to 2i and 2i + 1.",
-)
-def _(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    a, b = neighbours(x)
-    return join_halves(a * cos - b * sin, b * cos + a * sin, x)
-
-
-@apply_rope_interleaved.misconception(
-    "read as halves, written as neighbours",
-    "You read the two halves, i and i + head_dim / 2, and write them back side by side. Here a pair is 2i with 2i + 1, "
-    "read and written.",
-)
-def _(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    a, b = halves(x)
-    return join_neighbours(a * cos - b * sin, b * cos + a * sin, x)
-
-
-@apply_rope_interleaved.misconception(
-    "frequencies repeated in the other layout",
-    "Channels are paired 2i with 2i + 1, but the tables are laid twice one after the other with torch.cat, so the two "
-    "channels of a pair turn at different speeds. Here repeat_interleave(2, dim=-1) spreads them over channels.",
-)
-def _(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    a, b = neighbours(x)
-    cos, sin = torch.cat((cos, cos), dim=-1), torch.cat((sin, sin), dim=-1)
-    return (at_least_float32(x) * cos + torch.stack((-b, a), dim=-1).flatten(-2) * sin).to(x.dtype)
-
-
-@apply_rope_interleaved.alternative
-def _(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)).contiguous())
-    return torch.view_as_real(pairs * torch.complex(cos, sin)).flatten(-2).to(x.dtype)
-
-
-@apply_rope_interleaved.alternative
-def _(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    a, b = neighbours(x)
-    cos, sin = cos.repeat_interleave(2, dim=-1), sin.repeat_interleave(2, dim=-1)
-    return (at_least_float32(x) * cos + torch.stack((-b, a), dim=-1).flatten(-2) * sin).to(x.dtype)
-
-
-@apply_rope_interleaved.alternative
-def _(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    turned = x.float().clone()
-    turned[..., 0::2] = x[..., 0::2].float() * cos - x[..., 1::2].float() * sin
-    turned[..., 1::2] = x[..., 1::2].float() * cos + x[..., 0::2].float() * sin
-    return turned.type_as(x)
+@exercise.misconception
+def pairs_are_halves(x, cos, sin):
+    """You pair channel i with i + head_dim / 2: that is Hugging Face's layout, and was the last exercise. Here channel
+    2i goes with 2i + 1.
+    """
+    return rope.apply_rope(x, cos, sin)

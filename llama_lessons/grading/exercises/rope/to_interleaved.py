@@ -1,32 +1,39 @@
-"""Reorder the rows of a projection from layout "half" to "interleaved"."""
+"""Exercise 4: reorder the rows of a projection from layout "half" to "interleaved"."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from llama_lessons import rope
-from llama_lessons.lab.device import choose_device
-
 from ...exercise import Exercise
-from ...expect import Mismatch, expect_close, expect_like, expect_value_error
-from .common import LESSON, by_matrices, draw
+from ...expect import Mismatch, draw, exact, expect_close, expect_like, expect_value_error, on_device
+from ...families import float32_out, overwrites
+from .common import LESSON, by_matrices
 
 
-def permutation_cases() -> list[tuple]:
-    shapes = [((4, 3), 1), ((8, 3), 2), ((8, 8), 2), ((12, 5), 2), ((16, 4), 1), ((24, 5), 3), ((24, 24), 4)]
-    shapes += [((16,), 2), ((6, 2), 4)]
-    return [(draw(*shape, seed=seed).requires_grad_(), n_heads) for seed, (shape, n_heads) in enumerate(shapes)]
+def to_interleaved(weight: Tensor, n_heads: int) -> Tensor:
+    rows = weight.shape[0]
+    if rows % (2 * n_heads):
+        raise ValueError("rows do not make n_heads heads of an even size")
+    heads = weight.unflatten(0, (n_heads, 2, -1))  # (n_heads, which half, which pair, ...)
+    return heads.transpose(1, 2).flatten(0, 2)
 
 
-to_interleaved = Exercise(
-    name="to_interleaved",
+def cases() -> list[tuple]:
+    """Most are square, so that columns can be taken for rows; no gradients, since a conversion needs none."""
+    square = [(8, 1), (8, 2), (12, 2), (16, 2), (24, 3), (24, 4), (32, 4)]
+    shapes = [*(((rows, rows), n_heads) for rows, n_heads in square), ((24, 5), 2), ((24,), 2)]
+    shapes += [((6, 2), 4), ((6, 2), 2)]
+    made = [(draw(*shape, seed=seed), n_heads) for seed, (shape, n_heads) in enumerate(shapes)]
+    return [*made, (draw(16, 16, seed=20, dtype=torch.bfloat16), 2)]
+
+
+exercise = Exercise(
+    to_interleaved,
     lesson=LESSON,
     points=4,
     minutes=12,
-    parameters=("weight", "n_heads"),
-    reference=rope.to_interleaved,
-    cases=permutation_cases,
+    cases=cases,
     returns=Tensor,
     hints=(
         "Take one head of four rows, r0 r1 r2 r3. In layout half its pairs are (r0, r2) and (r1, r3). In which order "
@@ -39,30 +46,29 @@ to_interleaved = Exercise(
 )
 
 
-@to_interleaved.property("one head of four rows: 0 1 2 3 becomes 0 2 1 3")
-def _(answer: Callable) -> None:
-    weight = torch.arange(4.0, device=choose_device())[:, None].expand(4, 2).contiguous()
-    expect_close(answer(weight, 1)[:, 0], torch.tensor([0.0, 2.0, 1.0, 3.0]), where="rows of one head of size 4")
-
-
-@to_interleaved.property("each head keeps its own rows")
-def _(answer: Callable) -> None:
-    weight = torch.arange(12.0, device=choose_device())[:, None].expand(12, 2).contiguous()
-    want = torch.tensor([0.0, 3.0, 1.0, 4.0, 2.0, 5.0, 6.0, 9.0, 7.0, 10.0, 8.0, 11.0])
-    expect_rows(answer(weight, 2), want, "rows of two heads of size 6")
-
-
-def expect_rows(got: Tensor, want: Tensor, where: str) -> None:
+def expect_rows(answer: Callable, n_heads: int, want: list[int]) -> None:
+    weight = on_device(torch.arange(float(len(want)))[:, None].repeat(1, 2))
+    where = f"rows 0 to {len(want) - 1} of {n_heads} head{'s' * (n_heads > 1)}"
+    got = answer(weight, n_heads)
     expect_like(got, shape=(len(want), 2), dtype=torch.float32, where=where)
-    rows = got[:, 0].tolist()
-    if rows != want.tolist():
-        shown = [" ".join(f"{row:g}" for row in order) for order in (want.tolist(), rows)]
-        raise Mismatch(f"{where}: expected the order {shown[0]}, got {shown[1]}")
+    if got[:, 0].tolist() != want:
+        rows = [" ".join(f"{row:g}" for row in order) for order in (want, got[:, 0].tolist())]
+        raise Mismatch(f"{where}: expected the order {rows[0]}, got {rows[1]}")
 
 
-@to_interleaved.property("columns, shape and dtype stay")
-def _(answer: Callable) -> None:
-    for dtype in (torch.float32, torch.bfloat16):
+@exercise.property("one head of four rows: 0 1 2 3 becomes 0 2 1 3")
+def one_head_by_hand(answer: Callable) -> None:
+    expect_rows(answer, 1, [0, 2, 1, 3])
+
+
+@exercise.property("each head keeps its own rows")
+def heads_kept_apart(answer: Callable) -> None:
+    expect_rows(answer, 2, [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11])
+
+
+@exercise.property("columns, shape and dtype stay")
+def columns_stay(answer: Callable) -> None:
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
         weight = draw(8, 8, dtype=dtype)
         got = answer(weight, 2)
         expect_like(got, shape=(8, 8), dtype=dtype, where=f"weight (8, 8) in {str(dtype)[6:]}")
@@ -70,151 +76,96 @@ def _(answer: Callable) -> None:
         expect_close(got[1], weight[2], where="row 1 of the result, which is row 2 of weight", rtol=0, atol=0)
 
 
-@to_interleaved.property("scores stay: each version of the weights in its own layout")
-def _(answer: Callable) -> None:
-    dim, seq_len = 10, 6
-    positions = torch.arange(seq_len)
-    x = draw(2, seq_len, dim, seed=7).double().cpu()
+@exercise.property("scores stay: each version of the weights in its own layout")
+def scores_stay(answer: Callable) -> None:
+    x = exact(draw(2, 6, 10, seed=7))
     for n_heads, head_dim in ((1, 8), (3, 4), (4, 6)):
-        wq, wk = draw(n_heads * head_dim, dim, seed=1), draw(n_heads * head_dim, dim, seed=2)
+        wq, wk = (draw(n_heads * head_dim, 10, seed=seed) for seed in (1, 2))
 
         def scores(wq: Tensor, wk: Tensor, layout: str, n_heads: int = n_heads) -> Tensor:
-            q, k = ((x @ w.double().cpu().T).unflatten(-1, (n_heads, -1)).transpose(1, 2) for w in (wq, wk))
-            return by_matrices(q, positions, layout) @ by_matrices(k, positions, layout).transpose(-1, -2)
+            q, k = ((x @ exact(w).T).unflatten(-1, (n_heads, -1)).transpose(1, 2) for w in (wq, wk))
+            return by_matrices(q, 0, layout) @ by_matrices(k, 0, layout).mT
 
         where = f"scores of {n_heads} heads of size {head_dim}"
         moved = [answer(weight, n_heads) for weight in (wq, wk)]
         for weight in moved:
             expect_like(weight, shape=tuple(wq.shape), dtype=torch.float32, where=where)
-        got = scores(*moved, "interleaved")
-        expect_close(got, scores(wq, wk, "half"), where=where, atol=1e-4)
+        expect_close(scores(*moved, "interleaved"), scores(wq, wk, "half"), where=where, atol=1e-4)
 
 
-@to_interleaved.property("a bias, which has rows only, is reordered too")
-def _(answer: Callable) -> None:
-    got = answer(torch.arange(8.0, device=choose_device()), 2)
+@exercise.property("a bias, which has rows only, is reordered too")
+def bias_too(answer: Callable) -> None:
+    got = answer(on_device(torch.arange(8.0)), 2)
     expect_close(got, torch.tensor([0.0, 2.0, 1.0, 3.0, 4.0, 6.0, 5.0, 7.0]), where="bias 0..7 of two heads")
 
 
-@to_interleaved.property("rows that do not make n_heads heads of even size are refused with a ValueError")
-def _(answer: Callable) -> None:
+@exercise.property("rows that do not make n_heads heads of even size are refused with a ValueError")
+def uneven_sizes_refused(answer: Callable) -> None:
     expect_value_error(answer, draw(8, 2), 3, where="8 rows for 3 heads")
     expect_value_error(answer, draw(6, 2), 4, where="6 rows for 4 heads")
     expect_value_error(answer, draw(6, 2), 2, where="6 rows for 2 heads, of 3 rows each")
 
 
-def refuse_uneven(weight: Tensor, n_heads: int) -> None:
-    """The check that all the wrong answers below have right."""
-    if weight.shape[0] % (2 * n_heads):
-        raise ValueError("rows")
+exercise.slips("""
+    the other direction: (n_heads, 2, -1) -> (n_heads, -1, 2)
+        You go from interleaved to half: 0 1 2 3 4 5 become 0 2 4 1 3 5. Asked for is the way back: 0 3 1 4 2 5.
+    not reordered: heads.transpose(1, 2) -> heads
+        The rows come out as they went in, as after reshape and view alone, or stack along the axis that was cut.
+    heads forgotten: (n_heads, 2, -1) -> (1, 2, -1)
+        You treat all rows as one big head, so that rows of different heads become neighbours. Split into n_heads first.
+    heads forgotten, and the other direction: (n_heads, 2, -1) -> (1, -1, 2)
+        You take all even rows and then all odd ones. In each head bring row i and row i + head_dim / 2 together.
+    n_heads taken for head_dim: (n_heads, 2, -1) -> (-1, 2, n_heads // 2)
+        You split the rows into heads of n_heads rows each. There are n_heads heads, of rows / n_heads rows each.
+    heads woven into each other: transpose(1, 2) -> movedim(0, 2)
+        Row 0 of each head comes first, then row 1 of each, and so on. Exchange axes 1 and 2 of (n_heads, 2, -1) alone.
+    first halves before second halves: transpose(1, 2) -> transpose(0, 1)
+        The first halves of all heads come before all second halves. Exchange axes 1 and 2 of (n_heads, 2, -1) alone.
+    heads exchanged with pairs: transpose(1, 2) -> transpose(0, 2)
+        The order comes out as (which pair, which half, head). Exchange axes 1 and 2 of (n_heads, 2, -1) alone.
+    pairs before heads: transpose(1, 2) -> movedim(2, 0)
+        The order comes out as (which pair, head, which half). Exchange axes 1 and 2 of (n_heads, 2, -1) alone.
+    cut into halves before heads: (n_heads, 2, -1)) -> (2, n_heads, -1))
+        You cut the rows into (2, n_heads, -1) and exchange the last two axes. They lie as (n_heads, 2, -1).
+    second half first: (n_heads, 2, -1) -> (n_heads, 2, -1)).flip((1,)
+        The rows of each pair come out in each other's place: 0 1 2 3 become 2 0 3 1. Asked for is 0 2 1 3.
+    halves exchanged: heads.transpose(1, 2) -> heads.flip(1)
+        The second half of each head comes out before the first: 0 1 2 3 become 2 3 0 1. Asked for is 0 2 1 3.
+    the first head for all: heads.transpose(1, 2) -> heads[:1].expand_as(heads).transpose(1, 2)
+        The rows of the first head come out in the place of all others.
+    woven along the columns: heads.transpose(1, 2).flatten(0, 2) -> heads.movedim(1, -1).reshape(weight.shape)
+        Two rows are woven into each other number by number. The new axis, which half, stands before the columns.
+    columns instead of rows: heads = -> return weight.unflatten(-1, (n_heads, 2, -1)).mT.flatten(-3); heads =
+        You reorder the columns. nn.Linear keeps (out_features, in_features): the rows of weight are the heads'
+        channels.
+    the size of a head from the columns: (n_heads, 2, -1) -> (n_heads, 2, weight.shape[-1] // n_heads // 2)
+        Your answer is right only where weight has as many columns as rows. Divide the rows, weight.shape[0], by
+        n_heads.
+    columns asked for: heads = -> weight.shape[1]; heads =
+        For a bias, which has one axis, an IndexError is raised, as by weight.shape[1]. Keep all axes behind the rows.
+    two axes asked for: rows = weight.shape[0] -> rows, _ = weight.shape
+        For a bias, which has one axis, a ValueError is raised, as by rows, dim = weight.shape. Take weight.shape[0]
+        alone.
+    torch raises, not you: rows % (2 * n_heads) -> False
+        Where rows and n_heads do not fit, a RuntimeError is raised, such as torch's own. Raise a ValueError before.
+    odd heads: rows % (2 * n_heads) -> rows % n_heads
+        Heads of an odd size, in which one row has no partner, are not refused with a ValueError.
+""")
+float32_out(exercise, "weight")
+overwrites(exercise, "weight")
 
 
-@to_interleaved.misconception(
-    "the other direction",
-    "You go from interleaved to half: rows 0 1 2 3 4 5 of a head became 0 2 4 1 3 5. Asked for is the way back: "
-    "0 3 1 4 2 5.",
-)
-def _(weight: Tensor, n_heads: int) -> Tensor:
-    refuse_uneven(weight, n_heads)
-    return weight.unflatten(0, (n_heads, -1, 2)).transpose(1, 2).flatten(0, 2)
+@exercise.misconception
+def only_the_first_head(weight, n_heads):
+    """The first head is reordered, and all others come out as they went in. Each head is reordered by itself."""
+    right = to_interleaved(weight, n_heads)
+    head_dim = len(weight) // n_heads
+    return torch.cat((right[:head_dim], weight[head_dim:]))
 
 
-@to_interleaved.misconception(
-    "heads forgotten",
-    "You treat all rows as one big head, so that rows of different heads become neighbours. Split into n_heads "
-    "first, then reorder inside each head.",
-)
-def _(weight: Tensor, n_heads: int) -> Tensor:
-    refuse_uneven(weight, n_heads)
-    return weight.unflatten(0, (2, -1)).transpose(0, 1).flatten(0, 1)
-
-
-@to_interleaved.misconception(
-    "heads mixed with channels",
-    "You exchange the axis of heads with another one, so that heads come out woven into each other. The heads keep "
-    "their order; inside each one, halves and pairs are exchanged.",
-)
-def _(weight: Tensor, n_heads: int) -> Tensor:
-    refuse_uneven(weight, n_heads)
-    return weight.unflatten(0, (n_heads, -1)).transpose(0, 1).flatten(0, 1)
-
-
-@to_interleaved.misconception(
-    "columns instead of rows",
-    "You reorder the columns. nn.Linear keeps its weight as (out_features, in_features): the channels of heads are "
-    "its rows, the columns belong to the model's own channels.",
-)
-def _(weight: Tensor, n_heads: int) -> Tensor:
-    refuse_uneven(weight, n_heads)
-    return weight.unflatten(-1, (n_heads, 2, -1)).transpose(-2, -1).flatten(-3)
-
-
-@to_interleaved.misconception(
-    "reshaped, not exchanged",
-    "The rows come out as they went in. reshape and view cut the same row order in other pieces; to bring halves "
-    "together you need a transpose between them.",
-)
-def _(weight: Tensor, n_heads: int) -> Tensor:
-    refuse_uneven(weight, n_heads)
-    return weight.clone()
-
-
-@to_interleaved.misconception(
-    "n_heads taken for head_dim",
-    "You split the rows into heads of n_heads rows each. There are n_heads heads, of rows / n_heads rows each.",
-)
-def _(weight: Tensor, n_heads: int) -> Tensor:
-    refuse_uneven(weight, n_heads)
-    if n_heads % 2:
-        raise RuntimeError("shape")
-    return weight.unflatten(0, (-1, 2, n_heads // 2)).transpose(1, 2).flatten(0, 2)
-
-
-@to_interleaved.misconception(
-    "bad sizes accepted",
-    "The order is right, but sizes that do not fit are not refused with a ValueError: rows must be a multiple of "
-    "n_heads, and each head must be even. Check before you reorder.",
-)
-def _(weight: Tensor, n_heads: int) -> Tensor:
-    head_dim = weight.shape[0] // n_heads
-    rows = [
-        weight[head * head_dim + half * (head_dim // 2) + pair]
-        for head in range(n_heads)
-        for pair in range(head_dim // 2)
-        for half in range(2)
-    ]
-    return torch.stack(rows) if rows else weight[:0]
-
-
-@to_interleaved.alternative
-def _(weight: Tensor, n_heads: int) -> Tensor:
-    rows = weight.shape[0]
-    if rows % n_heads != 0 or rows // n_heads % 2 != 0:
-        raise ValueError("sizes")
-    head_dim = rows // n_heads
-    order = [
-        head * head_dim + pair + half * head_dim // 2
-        for head in range(n_heads)
-        for pair in range(head_dim // 2)
-        for half in (0, 1)
-    ]
-    return weight[order]
-
-
-@to_interleaved.alternative
-def _(weight: Tensor, n_heads: int) -> Tensor:
-    refuse_uneven(weight, n_heads)
-    heads = weight.reshape(n_heads, weight.shape[0] // n_heads, -1)
-    first, second = heads.chunk(2, dim=1)
-    return torch.stack((first, second), dim=2).reshape(weight.shape)
-
-
-@to_interleaved.alternative
-def _(weight: Tensor, n_heads: int) -> Tensor:
-    refuse_uneven(weight, n_heads)
-    result = torch.empty_like(weight)
-    size = weight.shape[0] // n_heads
-    for start in range(0, weight.shape[0], size):
-        result[start : start + size : 2] = weight[start : start + size // 2]
-        result[start + 1 : start + size : 2] = weight[start + size // 2 : start + size]
-    return result
+@exercise.misconception
+def bad_sizes_accepted(weight, n_heads):
+    """Sizes that do not fit get a result. Compare rows with n_heads before you reorder, and raise a ValueError."""
+    head_dim = len(weight) // n_heads
+    heads, half = range(n_heads), head_dim // 2
+    return weight[[head * head_dim + i + j * half for head in heads for i in range(half) for j in (0, 1)]]

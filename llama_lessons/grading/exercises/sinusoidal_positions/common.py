@@ -1,22 +1,9 @@
-"""What the exercises of lesson 02 share: encodings from the formula alone, in float64."""
+"""What the exercises of lesson 02 share: encodings in float64, and what goes wrong with frequencies."""
 
 import torch
 from torch import Tensor
 
-from llama_lessons.lab.device import choose_device
-
-from ...expect import random_tensor
-
-__all__ = ["LESSON", "draw", "even", "exact_frequencies", "exact_rows", "interleave"]
-
 LESSON = "02_sinusoidal_positions"
-
-
-def even(dim: int) -> Tensor:
-    """0, 2, 4, ... below dim, after the check that most wrong answers have right."""
-    if dim % 2:
-        raise ValueError("odd")
-    return torch.arange(0, dim, 2, dtype=torch.float64)
 
 
 def exact_frequencies(dim: int, base: float = 10_000.0) -> Tensor:
@@ -24,17 +11,57 @@ def exact_frequencies(dim: int, base: float = 10_000.0) -> Tensor:
     return torch.tensor([base ** (-2 * i / dim) for i in range(dim // 2)], dtype=torch.float64)
 
 
-def interleave(sines: Tensor, cosines: Tensor) -> Tensor:
-    """Sine, cosine, sine, cosine, ... along the last axis."""
-    return torch.stack((sines, cosines), dim=-1).flatten(-2)
-
-
 def exact_rows(positions: Tensor, dim: int, base: float = 10_000.0) -> Tensor:
     """The paper's encodings in float64 on the CPU, (len(positions), dim)."""
-    angles = positions.double().cpu()[:, None] * exact_frequencies(dim, base)
-    return interleave(angles.sin(), angles.cos())
+    angles = positions.cpu().double()[:, None] * exact_frequencies(dim, base)
+    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)
 
 
-def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Normal numbers on the learner's device."""
-    return random_tensor(*shape, seed=seed, dtype=dtype, device=choose_device())
+# Slips in the lines that three references share. Those of float32 are seen in every spelling, since the exercises'
+# cases have dims and bases for which powers, quotients and exp(log) round alike: (4, 10_000.0), (6, 150.0), (8, 10.0).
+FREQUENCIES = """
+    the 2 is missing: float64) / dim -> float64) / 2 / dim
+        Your exponents are half of what they should be: pair i has the frequency base ** (-2i / dim), not
+        base ** (-i / dim).
+    the 2 twice: float64) / dim -> float64) * 2 / dim
+        Your exponents are twice what they should be. torch.arange(0, dim, 2) is 2i already, and 2i / dim is i divided
+        by the number of pairs.
+    the last exponent is -1: float64) / dim -> float64) / max(dim - 2, 1)
+        Your exponents run from 0 to -1, both ends included, as those of linspace do. They are -2i / dim, and the last
+        is -1 + 2 / dim.
+    pairs counted from 1: torch.arange(0, dim, 2 -> torch.arange(2, dim + 2, 2
+        Your first pair has the frequency of the second. Pairs count from 0: the first frequency is 1.
+    numbers of the odd channels: torch.arange(0, dim, 2 -> torch.arange(1, dim + 1, 2
+        Your exponents are -(2i + 1) / dim, with the number of a pair's odd channel. Both channels of pair i take that
+        of the even one, 2i: the first frequency is 1.
+    the power is divided by dim: base**-exponents -> base ** -(exponents * dim) / dim
+        You raise base to the power -2i and divide the result by dim. ** binds more strongly than / and *: put the whole
+        exponent in brackets.
+    the power is multiplied: base**-exponents -> base**-2 * (exponents / 2)
+        You raise base to the power -2 and multiply the result by i / dim. ** binds more strongly than / and *: put the
+        whole exponent in brackets.
+    base written in: base**-exponents -> 10_000.0**-exponents
+        Your result is that for a base of 10,000, whatever base is. Take the argument.
+    base is 500,000 by itself: base: float = 10_000.0 -> base: float = 500_000.0
+        Where no base is given, yours is 500,000, as in Llama 3. Here it is 10,000.
+    exponents in float32: torch.arange(0, dim, 2, dtype=torch.float64) / dim -> (torch.arange(0, dim, 2) / dim).double()
+        The exponents were computed in float32, which keeps seven digits, and going to float64 afterwards brings none
+        back. torch.arange of integers, divided by a number, is float32: say dtype=torch.float64 in torch.arange.
+    frequencies in float32: base**-exponents -> (base ** -exponents.float()).double()
+        The frequencies were computed in float32, which keeps seven digits, and going to float64 afterwards brings none
+        back. torch.arange of integers, divided by a number, is float32: say dtype=torch.float64 in torch.arange.
+    powers in float32: base**-exponents -> 1 / (base ** exponents.float()).double()
+        The powers of base were computed in float32, which keeps seven digits, and going to float64 afterwards brings
+        none back. torch.arange of integers, divided by a number, is float32: say dtype=torch.float64 in torch.arange.
+    frequencies rounded to float32: base**-exponents -> (base**-exponents).float().double()
+        The frequencies were rounded to float32, which keeps seven digits: torch.tensor makes float32 of Python's
+        numbers, and torch.zeros too. Say dtype=torch.float64 to each of them.
+    an odd dim accepted: if dim % 2: -> if False:
+        You accept an odd dim, in which the last sine has no cosine. Raise ValueError before anything else.
+    an assert for an odd dim: raise ValueError( -> raise AssertionError(
+        For an odd dim an AssertionError comes. Asserts are for what cannot happen, and python -O leaves them out: raise
+        ValueError.
+    an error of torch for an odd dim: raise ValueError( -> raise RuntimeError(
+        For an odd dim a RuntimeError comes, such as torch raises where shapes do not fit. Look at dim before anything
+        else, and raise ValueError.
+"""

@@ -6,72 +6,68 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from llama_lessons.lab.device import choose_device
+from llama_lessons.positions import sinusoidal_encoding, sinusoidal_frequencies
 
 from ...exercise import Exercise
-from ...expect import Mismatch, expect_close, expect_like
-from .common import LESSON, draw, exact_rows
+from ...expect import draw, exact, expect_close, expect_gradients, expect_like, expect_same_for_views, tensor
+from ...families import float32_out, needs_contiguous, no_gradient
+from .common import LESSON, exact_rows
 
-__all__ = ["embed_with_positions"]
-
-# Dtypes of an embedding, and how far a result may be off when encodings are rounded to it before the sum
-ROUNDING = {torch.float64: 1e-6, torch.float32: 1e-5, torch.bfloat16: 4e-2, torch.float16: 4e-3}
-
-
-def _positions(tokens: Tensor, start_pos: int) -> Tensor:
-    return torch.arange(start_pos, start_pos + tokens.shape[1])
+# Dtypes of an embedding, and how far a result may be off: encodings may be in float32, or rounded before the sum
+ROUNDING = {torch.float64: 1e-7, torch.float32: 2e-6, torch.bfloat16: 4e-2, torch.float16: 4e-3}
 
 
-def _rows(positions: Tensor, embedding: Tensor) -> Tensor:
-    """Encodings of positions in float32, as the course's function gives them, on the embedding's device."""
-    return exact_rows(positions, embedding.shape[1]).float().to(embedding.device)
+def embed_with_positions(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
+    seq_len, dim = tokens.shape[1], embedding.shape[1]
+    positions = torch.arange(start_pos, start_pos + seq_len, device=tokens.device)
+    frequencies = sinusoidal_frequencies(dim)
+    encodings = sinusoidal_encoding(positions, frequencies)
+    scaled = embedding[tokens] * math.sqrt(dim)
+    embedded = scaled + encodings
+    return embedded.to(embedding.dtype)
 
 
-def _sum(tokens: Tensor, embedding: Tensor, rows: Tensor, scale: float) -> Tensor:
-    return (scale * embedding[tokens] + rows).to(embedding.dtype)
+def exact_embed(tokens: Tensor, embedding: Tensor, start_pos: int) -> Tensor:
+    dim, positions = embedding.shape[1], torch.arange(start_pos, start_pos + tokens.shape[1])
+    return exact(embedding)[tokens.cpu()] * math.sqrt(dim) + exact_rows(positions, dim)
 
 
-def _root(embedding: Tensor) -> float:
-    return math.sqrt(embedding.shape[1])
+def draw_both(
+    batch: int, seq_len: int, vocab_size: int, dim: int, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor]:
+    """Tokens (batch, seq_len) and an embedding (vocab_size, dim), on one device."""
+    embedding, generator = draw(vocab_size, dim, seed=seed, dtype=dtype), torch.Generator().manual_seed(seed)
+    return torch.randint(vocab_size, (batch, seq_len), generator=generator).to(embedding.device), embedding
 
 
-def _reference(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
-    return _sum(tokens, embedding, _rows(_positions(tokens, start_pos), embedding), _root(embedding))
+def cases() -> list[tuple]:
+    """Batches, later starts, far ones, half precision, one size twice, and inputs that are not contiguous."""
+    sizes = [
+        (1, 10, 10, 4, 0, torch.float32),
+        (2, 11, 12, 8, 0, torch.float32),
+        (9, 9, 7, 16, 2, torch.float32),
+        (2, 13, 11, 8, 9, torch.float32),
+        (2, 13, 11, 8, 3, torch.float32),
+        (3, 14, 13, 6, 1, torch.float32),
+        (2, 15, 12, 8, 100_003, torch.float32),
+        (3, 1, 20, 16, 0, torch.float64),  # encodings of 0 are the same in float32 and float64
+        (2, 16, 12, 16, 257, torch.bfloat16),  # and a root of dim that half precision holds
+        (3, 32, 12, 64, 4_099, torch.float16),
+    ]
+    made = []
+    for seed, (batch, seq_len, vocab_size, dim, start_pos, dtype) in enumerate(sizes):
+        tokens, embedding = draw_both(batch, seq_len, vocab_size, dim, seed, dtype)
+        made.append((tokens, embedding.requires_grad_(), start_pos))
+    tokens, embedding = draw_both(17, 18, 8, 8)
+    return [*made, (tokens, embedding), (tokens.T, embedding, 5), (tokens[:, :12], embedding.T, 5)]
 
 
-def _draw_ids(batch: int, seq_len: int, vocab_size: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(vocab_size, (batch, seq_len), generator=generator).to(choose_device())
-
-
-def _cases() -> list[tuple]:
-    """Batches, squares that hide exchanged axes, later starts, far ones, and half precision."""
-    cases = []
-    for seed, (batch, seq_len, vocab_size, dim, start_pos, dtype) in enumerate(
-        [
-            (1, 3, 10, 4, 0, torch.float32),
-            (2, 5, 11, 8, 0, torch.float32),
-            (4, 4, 9, 16, 2, torch.float32),
-            (3, 2, 20, 6, 7, torch.float64),
-            (2, 5, 11, 8, 4, torch.float32),
-            (3, 4, 13, 6, 1, torch.float32),
-            (2, 3, 12, 8, 100_000, torch.float32),
-            (2, 4, 12, 16, 257, torch.bfloat16),
-        ]
-    ):
-        embedding = draw(vocab_size, dim, seed=seed, dtype=dtype).requires_grad_()
-        cases.append((_draw_ids(batch, seq_len, vocab_size, seed), embedding, start_pos))
-    return cases
-
-
-embed_with_positions = Exercise(
-    name="embed_with_positions",
+exercise = Exercise(
+    embed_with_positions,
     lesson=LESSON,
     points=4,
     minutes=9,
-    parameters=("tokens", "embedding", "start_pos"),
-    reference=_reference,
-    cases=_cases,
+    cases=cases,
     returns=Tensor,
     hints=(
         "embedding[tokens] is (batch, seq_len, dim): the row of each token. What is multiplied by the root of dim, and "
@@ -84,312 +80,195 @@ embed_with_positions = Exercise(
 )
 
 
-def _expect(answer: Callable, tokens: Tensor, embedding: Tensor, start_pos: int) -> None:
-    got = answer(tokens, embedding, start_pos)
-    short = str(embedding.dtype)[6:]
-    where = f"tokens {tuple(tokens.shape)}, embedding {tuple(embedding.shape)} in {short}, start_pos {start_pos}"
-    shape = (*tokens.shape, embedding.shape[1])
-    expect_like(got, shape=shape, dtype=embedding.dtype, where=where)
-    rows = exact_rows(torch.arange(start_pos, start_pos + tokens.shape[1]), embedding.shape[1])
-    want = embedding.detach().double().cpu()[tokens.cpu()] * math.sqrt(embedding.shape[1]) + rows
-    tolerance = ROUNDING[embedding.dtype]
-    expect_close(got, want, where=where, rtol=tolerance / 2, atol=tolerance)
+def expect_embedded(answer: Callable, tokens: Tensor, embedding: Tensor, start_pos: int) -> None:
+    """Refuse another shape, dtype or number than the formula gives in float64."""
+    got, dtype = answer(tokens, embedding, start_pos), embedding.dtype
+    where = f"tokens {tuple(tokens.shape)}, embedding {tuple(embedding.shape)} in {str(dtype)[6:]}"
+    where = f"{where}, start_pos {start_pos}"
+    expect_like(got, shape=(*tokens.shape, embedding.shape[1]), dtype=dtype, where=where)
+    rtol = 0 if dtype == torch.float64 else ROUNDING[dtype] / 2
+    expect_close(got, exact_embed(tokens, embedding, start_pos), where=where, rtol=rtol, atol=ROUNDING[dtype])
 
 
-@embed_with_positions.property("shape (batch, seq_len, dim), dtype of the embedding")
-def _(answer: Callable) -> None:
+@exercise.property("shape (batch, seq_len, dim), dtype of the embedding")
+def shape_and_dtype(answer: Callable) -> None:
     for batch, seq_len, dim in ((1, 1, 2), (2, 5, 8), (3, 4, 6)):
         for dtype in ROUNDING:
-            got = answer(_draw_ids(batch, seq_len, 10), draw(10, dim, dtype=dtype), 0)
+            got = answer(*draw_both(batch, seq_len, 10, dim, dtype=dtype), 0)
             where = f"tokens {(batch, seq_len)}, embedding {(10, dim)} in {str(dtype)[6:]}"
             expect_like(got, shape=(batch, seq_len, dim), dtype=dtype, where=where)
 
 
-@embed_with_positions.property("a token whose row is 0 is its position alone")
-def _(answer: Callable) -> None:
-    tokens, embedding = (
-        torch.zeros(1, 4, dtype=torch.int64, device=choose_device()),
-        torch.zeros(3, 16, device=choose_device()),
-    )
-    want = exact_rows(torch.arange(4), 16)[None]
-    expect_close(answer(tokens, embedding, 0), want, where="an embedding of zeros, dim 16", atol=1e-6)
+@exercise.property("a token whose row is 0 is its position alone")
+def positions_alone(answer: Callable) -> None:
+    got = answer(tensor([[0, 0, 0, 0]]), 0 * draw(3, 16), 0)
+    expect_close(got, exact_rows(torch.arange(4), 16)[None], where="an embedding of zeros, dim 16", atol=1e-6)
 
 
-@embed_with_positions.property("embeddings times the root of dim, plus encodings")
-def _(answer: Callable) -> None:
-    for seed, (batch, seq_len, vocab_size, dim) in enumerate(((1, 3, 10, 4), (2, 7, 30, 64), (4, 4, 5, 16))):
-        _expect(answer, _draw_ids(batch, seq_len, vocab_size, seed), draw(vocab_size, dim, seed=seed), 0)
+@exercise.property("embeddings times the root of dim, plus encodings")
+def formula(answer: Callable) -> None:
+    for seed, sizes in enumerate(((1, 3, 10, 4), (2, 7, 30, 64), (4, 4, 5, 16))):
+        for dtype in (torch.float32, torch.float64):
+            expect_embedded(answer, *draw_both(*sizes, seed, dtype), 0)
 
 
-@embed_with_positions.property("each row of the batch has the same positions")
-def _(answer: Callable) -> None:
-    tokens, embedding = _draw_ids(1, 6, 10).expand(3, 6), draw(10, 8)
-    got = answer(tokens, embedding, 0)
+@exercise.property("each row of the batch has the same positions")
+def same_for_each_row(answer: Callable) -> None:
+    tokens, embedding = draw_both(1, 6, 10, 8)
+    got = answer(tokens.expand(3, 6), embedding, 0)
     for row in (1, 2):
         expect_close(got[row], got[0], where=f"three equal rows of tokens, row {row} beside row 0")
-    _expect(answer, tokens, embedding, 0)
 
 
-@embed_with_positions.property("start_pos is the position of the first token, 0 where it is not given")
-def _(answer: Callable) -> None:
-    for start_pos in (1, 7, 100_000):
-        _expect(answer, _draw_ids(2, 5, 10), draw(10, 8), start_pos)
-    tokens, embedding = _draw_ids(2, 5, 10), draw(10, 8)
-    _expect(lambda tokens, embedding, start_pos: answer(tokens, embedding), tokens, embedding, 0)
+@exercise.property("start_pos is the position of the first token, 0 where it is not given")
+def start_pos_used(answer: Callable) -> None:
+    for start_pos in (1, 7, 100_003):
+        expect_embedded(answer, *draw_both(2, 5, 10, 12), start_pos)
+    expect_embedded(lambda tokens, embedding, start_pos: answer(tokens, embedding), *draw_both(2, 5, 10, 8), 0)
 
 
-@embed_with_positions.property("in pieces or at once, the same comes out")
-def _(answer: Callable) -> None:
-    tokens, embedding = _draw_ids(2, 8, 10), draw(10, 8)
+@exercise.property("in pieces or at once, the same comes out")
+def in_pieces(answer: Callable) -> None:
+    tokens, embedding = draw_both(2, 8, 10, 8)
     pieces = [answer(tokens[:, :5], embedding, 0), answer(tokens[:, 5:], embedding, 5)]
     whole = answer(tokens, embedding, 0)
     expect_close(torch.cat(pieces, dim=1), whole, where="5 tokens, then 3, against 8 at once")
 
 
-@embed_with_positions.property("half precision: only the result is rounded, not the angles")
-def _(answer: Callable) -> None:
-    for dtype in (torch.bfloat16, torch.float16):
+@exercise.property("half precision: only the result is rounded, not the angles")
+def half_precision(answer: Callable) -> None:
+    for dtype in (torch.bfloat16, torch.float16, torch.float32):  # the last for an answer that keeps a dtype
         for start_pos in (0, 257, 5_001):
-            _expect(answer, _draw_ids(2, 4, 10), (0.1 * draw(10, 16)).to(dtype), start_pos)
+            tokens, embedding = draw_both(2, 33, 10, 64, dtype=dtype)
+            expect_embedded(answer, tokens, embedding / 8, start_pos)
 
 
-@embed_with_positions.property("gradients reach the embedding, times the root of dim")
-def _(answer: Callable) -> None:
-    tokens = torch.tensor([[0, 2, 2]], device=choose_device())
-    embedding = draw(4, 16).requires_grad_()
-    got = answer(tokens, embedding, 0)
-    gradient = torch.autograd.grad(got.sum(), embedding, allow_unused=True)[0] if got.requires_grad else None
-    if gradient is None:
-        raise Mismatch("the result is expected to carry gradients back to the embedding, but it is cut off")
-    want = 4 * torch.tensor([1.0, 0.0, 2.0, 0.0])[:, None].expand(4, 16)
-    expect_close(gradient, want, where="tokens 0, 2, 2, dim 16, gradient of the embedding's rows")
+@exercise.property("numbers need not lie in memory in the order of their axes")
+def not_contiguous(answer: Callable) -> None:
+    expect_same_for_views(answer, *draw_both(2, 5, 10, 8), 3)
 
 
-@embed_with_positions.misconception(
-    "embeddings as they are",
-    "You add the encodings to the embeddings as these are. Beside them an encoding is long, the root of dim / 2: "
-    "multiply the embeddings by the root of dim first.",
-)
-def _(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
-    return _sum(tokens, embedding, _rows(_positions(tokens, start_pos), embedding), 1)
+@exercise.property("gradients reach the embedding, times the root of dim")
+def gradients(answer: Callable) -> None:
+    tokens = tensor([[0, 2, 2], [1, 0, 4]])
+    expect_gradients(answer, exact_embed, tokens, draw(6, 16), 3, names=("the embedding",))
 
 
-@embed_with_positions.misconception(
-    "divided by the root",
-    "You divide the embeddings by the root of dim (as attention does with its scores). They are too small beside the "
-    "encodings already: multiply.",
-)
-def _(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
-    return _sum(tokens, embedding, _rows(_positions(tokens, start_pos), embedding), 1 / _root(embedding))
+exercise.slips("""
+    embeddings as they are: * math.sqrt(dim) -> * 1
+        You add the encodings to the embeddings as these are. Beside them an encoding is long, the root of dim / 2:
+        multiply the embeddings by the root of dim first.
+    divided by the root: * math.sqrt(dim) -> / math.sqrt(dim)
+        You divide the embeddings by the root of dim, as attention does with its scores. They are too small beside the
+        encodings already: multiply.
+    the whole sum scaled: scaled + encodings -> scaled + encodings * math.sqrt(dim)
+        You multiply the encodings too: the sum as a whole. That leaves the balance between token and position as it
+        was. Only the embeddings are multiplied.
+    the encodings scaled: scaled + encodings -> embedding[tokens] + encodings * math.sqrt(dim)
+        You multiply the encodings by the root of dim instead of the embeddings. They are the longer of the two already.
+    multiplied by dim: * math.sqrt(dim) -> * dim
+        You multiply by dim. It is the root of dim.
+    root of half of dim: * math.sqrt(dim) -> * math.sqrt(dim / 2)
+        You multiply by the root of dim / 2, which is the length of an encoding. It is the root of dim.
+    root of the vocabulary's size: * math.sqrt(dim) -> * math.sqrt(len(embedding))
+        You take the root of embedding.shape[0], the size of the vocabulary. dim is the length of a row: shape[1].
+    root of the text's length: * math.sqrt(dim) -> * math.sqrt(seq_len)
+        You take the root of seq_len. dim is the length of an embedding's row: embedding.shape[1].
+    encodings subtracted: scaled + encodings -> scaled - encodings
+        You subtract the encodings. They are added.
+    positions by the batch: start_pos + seq_len -> start_pos + len(tokens)
+        You make as many positions as there are rows in the batch, tokens.shape[0]. There is one for each token of a
+        row: tokens.shape[1].
+    a position for each row of the batch: (positions, -> (start_pos + torch.arange(len(tokens)).to(tokens)[:, None],
+        Positions run along axis 0, the batch: all tokens of a text get the same encoding, and each text another one.
+        Tokens stand along axis 1.
+    positions run on over rows: (positions, -> (positions + seq_len * torch.arange(len(tokens)).to(tokens)[:, None],
+        Positions run on from one row of the batch to the next. Each row is a text of its own: its first token stands at
+        start_pos.
+    the end of the range: start_pos + seq_len -> seq_len
+        Your positions are arange(start_pos, seq_len). The second number is where the range ends, not how long it is:
+        start_pos + seq_len.
+    start_pos is not used: (positions, frequencies) -> (positions - start_pos, frequencies)
+        Your first token stands at 0 whatever start_pos is.
+    positions from 1: (positions, frequencies) -> (positions + 1, frequencies)
+        Your first token stands one position too far. It stands at start_pos itself, and positions count from 0.
+    positions from the right: (positions, frequencies) -> (positions.flip(0), frequencies)
+        Your last token stands at start_pos, and those before it further on. The first token stands there.
+    all tokens at start_pos: (positions, frequencies) -> (positions[:1], frequencies)
+        All tokens get the encoding of start_pos. The first stands there, the others follow it.
+    the token's id as its position: (positions, frequencies) -> (tokens, frequencies)
+        You encode the id of each token. That is its number in the vocabulary; its position is where it stands in the
+        text.
+    the token's id counted from start_pos: (positions, frequencies) -> (tokens + start_pos, frequencies)
+        You encode start_pos plus the id of each token. An id is a number in the vocabulary; a position is where a token
+        stands in the text.
+    an axis in the middle: scaled + encodings -> scaled + encodings[:, None]
+        Your encodings have an axis in the middle, (seq_len, 1, dim), and line up with the batch. As (seq_len, dim) they
+        line up with the tokens of each row.
+    no positions: scaled + encodings -> scaled
+        Your embeddings are scaled, but nothing is added to them.
+    gradients of a copy: = embedding[tokens] -> = torch.nn.Parameter(embedding.detach())[tokens]
+        The numbers are right, but their gradients reach a new parameter, not the embedding: nn.Parameter(embedding)
+        cuts them off. Index the embedding itself.
+    no gradient to row 0: = embedding[tokens] -> = torch.nn.functional.embedding(tokens, embedding, padding_idx=0)
+        The numbers are right, but no gradient reaches row 0 of the embedding, as with padding_idx=0. No token is
+        padding here.
+    the embedding itself multiplied: = embedding[tokens] * math.sqrt(dim) -> = embedding.mul_(math.sqrt(dim))[tokens]
+        You multiply the embedding itself, in place, and the next call would multiply it again. Multiply the rows that
+        you took from it: embedding[tokens] * math.sqrt(dim).
+    positions in the embedding's dtype: (positions, frequencies) -> (positions.to(embedding.dtype).long(), frequencies)
+        Positions are rounded to the dtype of the embedding before the angle is taken. In bfloat16 position 257 is 256,
+        and the angles are off by radians. Leave them integers, and cast what goes out.
+    frequencies in the embedding's dtype: (positions, frequencies) -> (positions, frequencies.to(embedding.dtype))
+        Frequencies are rounded to the dtype of the embedding before the angle is taken, which multiplies that rounding
+        by the position. Take angles in float64, and cast what goes out.
+    frequencies in float32: (positions, frequencies) -> (positions, frequencies.float())
+        Frequencies are rounded to float32 before the angle is taken, which multiplies that rounding by the position.
+        Take angles in float64, as sinusoidal_frequencies gives them.
+    encodings kept from an earlier call: (positions, -> (globals().setdefault((seq_len, dim), positions),
+        Your result is that of the start_pos of an earlier call with as many tokens: encodings are kept from call to
+        call, under a key that does not hold start_pos.
+    float32 whatever the embedding is in: .to(embedding.dtype) -> .float()
+        The result is float32 whatever the embedding is in. Go back to embedding.dtype at the end.
+""")
+no_gradient(exercise, "embedding", "It could not be trained.")
+float32_out(exercise, "embedding")
+needs_contiguous(exercise, "tokens")
+needs_contiguous(exercise, "embedding")
 
 
-@embed_with_positions.misconception(
-    "the whole sum scaled",
-    "You multiply the encodings too: the sum as a whole. That leaves the balance between token and position as it was. "
-    "Only the embeddings are multiplied.",
-)
-def _(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
-    root = _root(embedding)
-    return _sum(tokens, embedding, root * _rows(_positions(tokens, start_pos), embedding), root)
+def with_angles_in(dtype: torch.dtype, tokens: Tensor, embedding: Tensor, start_pos: int) -> Tensor:
+    seq_len, dim = tokens.shape[1], embedding.shape[1]
+    positions = torch.arange(start_pos, start_pos + seq_len, device=tokens.device).to(dtype)
+    angles = positions[:, None] * sinusoidal_frequencies(dim).to(positions)
+    encodings = torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)
+    return embedding[tokens] * math.sqrt(dim) + encodings
 
 
-@embed_with_positions.misconception(
-    "the encodings scaled",
-    "You multiply the encodings by the root of dim instead of the embeddings. They are the louder of the two already.",
-)
-def _(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
-    return _sum(tokens, embedding, _root(embedding) * _rows(_positions(tokens, start_pos), embedding), 1)
+@exercise.misconception
+def angles_in_the_dtype_of_the_embedding(tokens, embedding, start_pos=0):
+    """Angles are taken in the dtype of the embedding: positions and frequencies are rounded to it, and so is their
+    product. In bfloat16 position 257 is 256. Take angles in float64, and cast what goes out."""
+    return with_angles_in(embedding.dtype, tokens, embedding, start_pos).to(embedding.dtype)
 
 
-@embed_with_positions.misconception(
-    "times dim",
-    "You multiply by dim. It is the root of dim.",
-)
-def _(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
-    return _sum(tokens, embedding, _rows(_positions(tokens, start_pos), embedding), embedding.shape[1])
+@exercise.misconception
+def angles_in_float32(tokens, embedding, start_pos=0):
+    """Angles are taken in float32, which keeps seven digits: at position 100,000 five or six of them stand before the
+    decimal point. Take angles in float64, as sinusoidal_encoding does."""
+    return with_angles_in(torch.float32, tokens, embedding, start_pos).to(embedding.dtype)
 
 
-@embed_with_positions.misconception(
-    "root of half of dim",
-    "You multiply by the root of dim / 2, which is the length of an encoding. It is the root of dim.",
-)
-def _(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
-    rows = _rows(_positions(tokens, start_pos), embedding)
-    return _sum(tokens, embedding, rows, math.sqrt(embedding.shape[1] / 2))
+@exercise.misconception
+def the_sum_written_into_the_embedding(tokens, embedding, start_pos=0):
+    """You write the sums into the rows of the embedding, as embedding[tokens] += ... does: a token that stands at two
+    places gets one position, and the next call begins with what this one left. Make a new tensor."""
+    embedding[tokens] = embed_with_positions(tokens, embedding, start_pos)
+    return embedding[tokens]
 
 
-@embed_with_positions.misconception(
-    "root of the vocabulary's size",
-    "You take the root of embedding.shape[0], the size of the vocabulary. dim is the length of a row: shape[1].",
-)
-def _(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
-    rows = _rows(_positions(tokens, start_pos), embedding)
-    return _sum(tokens, embedding, rows, math.sqrt(embedding.shape[0]))
-
-
-@embed_with_positions.misconception(
-    "root of the text's length",
-    "You take the root of seq_len. dim is the length of an embedding's row: embedding.shape[1].",
-)
-def _(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
-    return _sum(tokens, embedding, _rows(_positions(tokens, start_pos), embedding), math.sqrt(tokens.shape[1]))
-
-
-@embed_with_positions.misconception(
-    "sequence first",
-    "Positions run along axis 0, the batch: all tokens of a text get the same encoding, and each text another one. "
-    "Tokens stand along axis 1.",
-)
-def _(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
-    rows = _rows(torch.arange(start_pos, start_pos + tokens.shape[0]), embedding)[:, None]
-    return _sum(tokens, embedding, rows, _root(embedding))
-
-
-@embed_with_positions.misconception(
-    "positions run on over the batch",
-    "Positions run on from one row of the batch to the next. Each row is a text of its own: its first token stands at "
-    "start_pos.",
-)
-def _(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
-    running = torch.arange(start_pos, start_pos + tokens.numel())
-    return _sum(tokens, embedding, _rows(running, embedding).unflatten(0, tokens.shape), _root(embedding))
-
-
-@embed_with_positions.misconception(
-    "the end of the range",
-    "Your positions are arange(start_pos, seq_len). The second number is where the range ends, not how long it is: "
-    "start_pos + seq_len.",
-)
-def _(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
-    return _sum(tokens, embedding, _rows(torch.arange(start_pos, tokens.shape[1]), embedding), _root(embedding))
-
-
-@embed_with_positions.misconception(
-    "start_pos is not used",
-    "Your first token stands at 0 whatever start_pos is.",
-)
-def _(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
-    return _reference(tokens, embedding)
-
-
-@embed_with_positions.misconception(
-    "positions from 1",
-    "Your first token stands one position too far. It stands at start_pos itself, and positions count from 0.",
-)
-def _(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
-    return _reference(tokens, embedding, start_pos + 1)
-
-
-@embed_with_positions.misconception(
-    "all tokens at start_pos",
-    "All tokens get the encoding of start_pos. The first stands there, the others follow it.",
-)
-def _(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
-    rows = _rows(torch.full((tokens.shape[1],), start_pos), embedding)
-    return _sum(tokens, embedding, rows, _root(embedding))
-
-
-@embed_with_positions.misconception(
-    "the token's id as its position",
-    "You encode the id of each token. That is its number in the vocabulary; its position is where it stands in the "
-    "text.",
-)
-def _(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
-    rows = _rows(tokens.flatten() + start_pos, embedding).unflatten(0, tokens.shape)
-    return _sum(tokens, embedding, rows, _root(embedding))
-
-
-@embed_with_positions.misconception(
-    "no positions",
-    "Your embeddings are scaled, but nothing is added to them.",
-)
-def _(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
-    return _sum(tokens, embedding, torch.zeros(1, device=embedding.device), _root(embedding))
-
-
-@embed_with_positions.misconception(
-    "no gradients",
-    "The numbers are right, but no gradient reaches the embedding: .detach(), .data, torch.no_grad or a new "
-    "torch.tensor cuts it off, and it could not be trained.",
-)
-def _(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
-    return _reference(tokens, embedding.detach(), start_pos)
-
-
-@embed_with_positions.misconception(
-    "gradients of a copy",
-    "The numbers are right, but their gradients reach a new parameter, not the embedding: nn.Parameter(embedding) cuts "
-    "them off. Index the embedding itself.",
-)
-def _(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
-    return _reference(tokens, torch.nn.Parameter(embedding.detach()), start_pos)
-
-
-@embed_with_positions.misconception(
-    "the embedding itself multiplied",
-    "You multiply the embedding itself, in place, and the next call would multiply it again. Multiply the rows that "
-    "you took from it: embedding[tokens] * math.sqrt(dim).",
-)
-def _(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
-    embedding *= _root(embedding)
-    return _sum(tokens, embedding, _rows(_positions(tokens, start_pos), embedding), 1)
-
-
-@embed_with_positions.misconception(
-    "half precision becomes float32",
-    "An embedding in half precision gives a float32 sum, since the encodings are float32: go back to embedding.dtype "
-    "at the end.",
-)
-def _(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
-    return embedding[tokens] * _root(embedding) + _rows(_positions(tokens, start_pos), embedding)
-
-
-@embed_with_positions.misconception(
-    "another dtype",
-    "The numbers are right, but not in the dtype of the embedding. Float32 encodings make a float32 sum: go back to "
-    "embedding.dtype at the end.",
-)
-def _(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
-    result = _reference(tokens, embedding, start_pos)
-    return result.float()
-
-
-@embed_with_positions.misconception(
-    "angles in half precision",
-    "Positions or frequencies are cast to the dtype of the embedding before the angle is taken. In bfloat16 position "
-    "257 is 256, and the angles are off by radians. Take them in float64, and cast what goes out.",
-)
-def _(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
-    dtype = embedding.dtype if embedding.dtype in (torch.bfloat16, torch.float16) else torch.float64
-    return _reference_from(tokens, embedding, _positions(tokens, start_pos).to(dtype))
-
-
-def _reference_from(tokens: Tensor, embedding: Tensor, positions: Tensor) -> Tensor:
-    return _sum(tokens, embedding, _rows(positions, embedding), _root(embedding))
-
-
-@embed_with_positions.alternative
-def _(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
-    from llama_lessons.positions import sinusoidal_encoding, sinusoidal_frequencies
-
-    positions = torch.arange(start_pos, start_pos + tokens.shape[1], device=tokens.device)
-    rows = sinusoidal_encoding(positions, sinusoidal_frequencies(embedding.shape[1]))
-    return (embedding[tokens] * embedding.shape[1] ** 0.5 + rows).to(embedding.dtype)
-
-
-@embed_with_positions.alternative
-def _(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
-    # Everything in the embedding's own dtype, but for the encodings before they are rounded
-    from llama_lessons.positions import SinusoidalPositionalEncoding
-
-    add = SinusoidalPositionalEncoding(embedding.shape[1])
-    return add(torch.nn.functional.embedding(tokens, embedding) * math.sqrt(embedding.shape[1]), start_pos)
-
-
-@embed_with_positions.alternative
-def _(tokens: Tensor, embedding: Tensor, start_pos: int = 0) -> Tensor:
-    from llama_lessons.positions import sinusoidal_positions
-
-    table = sinusoidal_positions(start_pos + tokens.shape[1], embedding.shape[1])[start_pos:]
-    one_hot = torch.nn.functional.one_hot(tokens, embedding.shape[0]).to(embedding.dtype)
-    return one_hot @ embedding * math.sqrt(embedding.shape[1]) + table.to(embedding)
+@exercise.misconception
+def float64_goes_out(tokens, embedding, start_pos=0):
+    """The numbers are right, but they are float64 whatever the embedding is in. Go back to embedding.dtype at the
+    end."""
+    return with_angles_in(torch.float64, tokens, embedding, start_pos)

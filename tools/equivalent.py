@@ -1,0 +1,116 @@
+"""Mutants that are as right as the solution: each reason why no test can tell, with exercise and changed line."""
+
+__all__ = ["EQUIVALENT"]
+
+BY_REASON: dict[str, list[tuple[str, str]]] = {
+    "an index may lie on the CPU, whatever the device of what it is used on": [
+        ("is_order_blind", "order = torch.randperm(x.shape[1])"),
+        ("is_order_blind", "reverse = torch.arange(x.shape[1] - 1, -1, -1)"),
+    ],
+    "it is asked whether two results are alike, and rounding is far from the tolerance either way": [
+        ("is_order_blind", "if not torch.allclose(result[:, order], mix(x[:, order]), atol=0.0001):"),
+        ("is_order_blind", "return torch.allclose(result[:, reverse], mix(x[:, reverse]), atol=0.0001)"),
+    ],
+    "how many random orders are tried is free": [
+        ("is_order_blind", "for _ in range(7):"),
+        ("is_order_blind", "for _ in range(9):"),
+    ],
+    "any tolerance between rounding and the smallest influence is as good": [
+        ("is_order_blind", "if not torch.allclose(mix(x[:, order]), result[:, order], atol=0.0002):"),
+        ("is_order_blind", "return torch.allclose(mix(x[:, reverse]), result[:, reverse], atol=0.0002)"),
+        ("depends_on", "position = (added - added[:, :1]).abs().max() >= 0.0003"),
+        ("depends_on", "sequence = (added - added[:1]).abs().max() >= 0.0003"),
+        ("depends_on", "position = (added - added[:, :1]).abs().max() > 0.0006"),
+        ("depends_on", "sequence = (added - added[:1]).abs().max() > 0.0006"),
+    ],
+    "the reversed order comes on top of eight random ones, which notice all that it does": [
+        ("is_order_blind", "return torch.allclose(mix(x[:, reverse]), result[:, reverse], atol=1.0001)"),
+    ],
+    "how the numbers of the table are drawn is up to the learner": [
+        ("LearnedPositionalEmbedding", "self.weight = nn.Parameter(torch.randn(max_seq_len, dim) / 0.02)"),
+        ("LearnedPositionalEmbedding", "self.weight = nn.Parameter(torch.randn(max_seq_len, dim) + 0.02)"),
+        ("LearnedPositionalEmbedding", "self.weight = nn.Parameter(torch.randn(max_seq_len, dim))"),
+        ("LearnedPositionalEmbedding", "self.weight = nn.Parameter(torch.randn(max_seq_len, dim) * 0.04)"),
+        ("LearnedPositionalEmbedding", "self.weight = nn.Parameter(torch.randn(max_seq_len, dim) * 1.02)"),
+        ("LearnedPositionalEmbedding", "self.weight = nn.Parameter(torch.randn(max_seq_len, dim) * 0.0)"),
+    ],
+    "the words beside the two numbers are up to the learner": [
+        ("LearnedPositionalEmbedding", "error = ValueError(f'{end}other{max_seq_len}')"),
+    ],
+    "the largest absolute difference is the same for both signs": [
+        ("depends_on", "added = x - add(x)"),
+        ("depends_on", "position = (added[:, :1] - added).abs().max() > 0.0003"),
+        ("depends_on", "sequence = (added[:1] - added).abs().max() > 0.0003"),
+    ],
+    "a slice without a start starts at 0": [
+        ("sinusoidal_positions", "table[:, ::2], table[:, 1::2] = (angles.sin(), angles.cos())"),
+        ("apply_rope_interleaved", "a, b = (x[..., ::2].float(), x[..., 1::2].float())"),
+    ],
+    "it comes out on the CPU, which a CUDA device tells and the CPU cannot": [
+        ("embed_with_positions", "places = torch.arange(start_pos, start_pos + tokens.shape[1])"),
+        ("rotate_new_tokens", "positions = torch.arange(n_cached, n_cached + seq_len)"),
+        ("alibi_bias", "positions = torch.arange(key_len)"),
+        ("rotate_interpolated", "positions = torch.arange(n_cached, n_cached + seq_len)"),
+        ("causal_attention", "places = torch.arange(key_len)"),
+        ("KVCache", "self.keys = torch.zeros(batch, n_kv_heads, max_seq_len, head_dim, dtype=dtype)"),
+    ],
+    "every number of the table is written over": [
+        ("tutorial_table", "table = torch.ones(max_seq_len, dim)"),
+    ],
+    "float16 and bfloat16 times the float32 table is float32 all the same": [
+        ("apply_rope", "a, b = x.chunk(2, dim=-1)"),
+        ("apply_rope_interleaved", "a, b = (x[..., 0::2], x[..., 1::2].float())"),
+        ("apply_rope_interleaved", "a, b = (x[..., 0::2].float(), x[..., 1::2])"),
+    ],
+    "transpose takes its two axes in either order": [
+        ("to_interleaved", "return heads.transpose(2, 1).flatten(0, 2)"),
+        ("causal_attention", "scores = q.float() @ k.float().transpose(3, 2) / q.shape[3] ** 0.5"),
+        ("grouped_query_attention", "q, k, v = (x.transpose(2, 1) for x in (q, k, v))"),
+        ("grouped_query_attention", "return mixed.transpose(2, 1).flatten(2)"),
+        ("MultiHeadAttention", "q = self.q_proj(x).unflatten(-1, (self.n_heads, -1)).transpose(2, 1)"),
+        ("MultiHeadAttention", "k = self.k_proj(x).unflatten(-1, (self.n_heads, -1)).transpose(2, 1)"),
+        ("MultiHeadAttention", "v = self.v_proj(x).unflatten(-1, (self.n_heads, -1)).transpose(2, 1)"),
+        ("MultiHeadAttention", "return self.o_proj(mixed.transpose(2, 1).reshape(batch, seq_len, dim))"),
+    ],
+    "q has four axes, so the last two are those from 2 on": [
+        ("rotate_new_tokens", "seq_len, head_dim = q.shape[2:]"),
+        ("rotate_interpolated", "seq_len, head_dim = q.shape[2:]"),
+    ],
+    "head_dim is even, so more than 2 is more than 3": [
+        ("ntk_theta", "if head_dim <= 3:"),
+    ],
+    "the larger of two numbers is the same in either order": [
+        ("yarn_ramp", "first = max(0, math.floor(pair_that_turns(beta_fast)))"),
+    ],
+    "head_dim is even, so half of it is a whole number": [
+        (
+            "yarn_ramp",
+            "return head_dim // 2 * math.log(original_max_seq_len / (2 * math.pi * times)) / math.log(theta)",
+        ),
+    ],
+    "float32 times a weight in half precision is float32 all the same": [
+        ("mended_norm", "return (values / scale * weight).to(x.dtype)"),
+    ],
+    "a prediction counts within 5%, and this one is much nearer": [
+        ("predict_first_losses", "return (math.log(84), math.log(49152), 577.0, 0.0)"),
+        ("predict_first_losses", "return (math.log(85), math.log(49152), 576.0, 0.0)"),
+        ("predict_first_losses", "return (math.log(83), math.log(49152), 576.0, 0.0)"),
+        ("predict_first_losses", "return (math.log(84), math.log(49153), 576.0, 0.0)"),
+        ("predict_first_losses", "return (math.log(84), math.log(49151), 576.0, 0.0)"),
+    ],
+    "the head's own weight is thrown away for the table, and its shape with it": [
+        ("TiedModel", "self.head = nn.Linear(vocab_size, dim, bias=False)"),
+    ],
+    "the constructor is given, and the dtype is always passed to it": [
+        ("KVCache", "def __init__(self, batch, n_kv_heads, max_seq_len, head_dim, dtype=torch.float64, device=None):"),
+    ],
+    "places that no token has filled are never read": [
+        ("KVCache", "self.keys = torch.ones(batch, n_kv_heads, max_seq_len, head_dim, dtype=dtype, device=device)"),
+    ],
+    "a bias of the keys adds the same to all scores of a query, which the softmax takes away again": [
+        ("MultiHeadAttention", "self.k_proj = nn.Linear(dim, dim)"),
+        ("MultiHeadAttention", "self.k_proj = nn.Linear(dim, dim, bias=True)"),
+    ],
+}
+
+EQUIVALENT = {mutant: why for why, mutants in BY_REASON.items() for mutant in mutants}
