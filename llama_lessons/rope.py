@@ -7,7 +7,7 @@ their inner product alone, so scores depend on the distance between two tokens a
 Which channels make a pair is a convention, called the layout here:
 
 - "half": channel i goes with channel i + head_dim / 2 (Hugging Face).
-- "interleaved": channel 2i goes with channel 2i + 1 (the paper, Meta, llama.cpp).
+- "interleaved": channel 2i goes with channel 2i + 1 (the paper, Meta, and llama.cpp for Llama models).
 
 A checkpoint is right in one layout only; `to_interleaved` and `to_half` reorder its weights.
 Not done here: changes of the frequencies for longer contexts, which are lesson 04.
