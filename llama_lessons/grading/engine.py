@@ -20,7 +20,7 @@ from .process_settings import settings_kept, use_ordinary_settings
 from .time_limit import TimeLimit
 from .verdict import Result, Verdict
 
-__all__ = ["TIME_LIMIT_SECONDS", "UNCHANGED", "grade"]
+__all__ = ["TIME_LIMIT_SECONDS", "UNCHANGED", "Answer", "grade"]
 
 TIME_LIMIT_SECONDS = 10.0  # of computing
 
@@ -46,6 +46,7 @@ class Answer:
         self._names = tuple(inspect.signature(self._function).parameters) if exercise.using else exercise.parameters
         self.answered = False
         self.changed_input = ""
+        self._handed_back = ""  # the input that the last result is, or is a view of
 
     def __call__(self, *args: Any) -> Any:
         # A property may go on using its inputs, so the answer gets them as copies that share gradients.
@@ -68,6 +69,7 @@ class Answer:
         result = plain(result)
         self.answered = True
         device = next((arg.device.type for arg in args if isinstance(arg, Tensor)), None)
+        self._handed_back = ""
         for item in result if isinstance(result, tuple) else (result,):
             if not isinstance(item, Tensor):
                 continue
@@ -79,7 +81,21 @@ class Answer:
                 raise Mismatch(f"{name} was given tensors on {device}, and returned one on {item.device.type}")
             if item.is_meta:
                 raise Mismatch(f"{name} returned a tensor on the device meta, which holds no numbers")
+            for parameter, arg in zip(self._names, given, strict=False):
+                if isinstance(arg, Tensor) and _share_memory(arg, item):
+                    self._handed_back = parameter
         return result
+
+    def expect_new(self, where: str) -> None:
+        """Refuse the last result if it is one of the inputs itself, or a view of one; `where` says for which input."""
+        if name := self._handed_back:
+            raise Mismatch(
+                f"{where}: expected a new tensor, got {name} itself or a view of it. {name}.clone() is a new one"
+            )
+
+
+def _share_memory(a: Tensor, b: Tensor) -> bool:
+    return a.numel() > 0 and a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
 
 
 def _identical(a: Tensor, b: Tensor) -> bool:
@@ -113,7 +129,9 @@ def grade(
     _running.append(exercise.name)
     try:
         found = _grade(exercise, unscripted(function), seconds, briefly)
-    except (Exception, GeneratorExit) as error:  # such as a class whose name or signature raises when it is read
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # such as a signature that raises when it is read
         found = {"problem": f"it cannot be used ({said(error)})"}
     finally:
         _running.clear()

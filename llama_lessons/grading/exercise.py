@@ -45,7 +45,6 @@ class Exercise:
     Args:
         reference: a right answer, which bears the exercise's name, written as plainly as a learner would. Most
             misconceptions are this one with a change; it tells where they show, and never what is expected.
-        lesson: name of the lesson, such as "03_rope".
         points: full points.
         minutes: how long a learner may take.
         cases: makes the argument tuples on which an answer is compared with each misconception.
@@ -56,11 +55,11 @@ class Exercise:
         reason: of a question: why the right choice is right.
         is_question: whether the answer is the letter of a choice; made by `question`.
         name: where it is not the reference's own.
+        lesson: such as "03_rope"; given where all exercises are listed.
     """
 
     reference: Function
     _: KW_ONLY
-    lesson: str
     points: int
     minutes: int
     cases: Callable[[], list[tuple]]
@@ -70,6 +69,7 @@ class Exercise:
     reason: str = ""
     is_question: bool = False
     name: str = ""
+    lesson: str = ""
     properties: list[Property] = field(default_factory=list)
     misconceptions: list[Misconception] = field(default_factory=list)
 

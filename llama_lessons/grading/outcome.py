@@ -15,7 +15,7 @@ from torch import Tensor
 from llama_lessons.lab.device import choose_device
 
 from .exercise import REGISTRY, Exercise
-from .expect import OutOfTime, exact, plain, same_chance
+from .expect import HALVES, OutOfTime, exact, plain, same_chance
 from .process_settings import use_ordinary_settings
 from .time_limit import TimeLimit
 from .verdict import Mistake
@@ -109,7 +109,7 @@ def match_misconception(exercise: Exercise, function: Callable, limit: TimeLimit
         right, wrong = known_outcomes(exercise.name, choose_device())
     compared = [list(map(_Compared, outcomes, right, answers)) for outcomes in wrong]
     # Answers of yes and no, and one that is always the same, agree with many a misconception now and then.
-    told_little = exercise.returns is bool or (
+    told_little = exercise.returns in (bool, (bool, bool)) or (
         exercise.returns in (int, float) and len({outcome.values for outcome in answers}) == 1
     )
     for sure in (True,) if told_little else (True, False):
@@ -154,8 +154,11 @@ class _Compared:
     def is_nearer_to_bad(self) -> bool:
         """Whether the answer lies clearly nearer to the misconception than to a right answer.
 
-        In half precision, where numbers of another spelling differ, what is close to one may be close to both.
+        In half precision, where numbers of another spelling differ, what is close to one may be close to both;
+        elsewhere what is close to the misconception is far from a right answer.
         """
+        if not any(isinstance(value, Tensor) and value.dtype in HALVES for value in self.answer.values):
+            return True
         to_bad, to_good = (
             sum(
                 (exact(a.detach()) - exact(b.detach())).nan_to_num().abs().sum().item()

@@ -9,7 +9,7 @@ from .expect import Mismatch
 __all__ = ["question"]
 
 
-def question(*, name: str, lesson: str, right: str, reasons: Mapping[str, str], hint: str) -> Exercise:
+def question(*, name: str, right: str, reasons: Mapping[str, str], hint: str) -> Exercise:
     """Make an exercise of a question with choices, whose texts stand in the notebook.
 
     The answer is a function without parameters that returns a letter: so it is checked, hinted at and counted like
@@ -17,7 +17,6 @@ def question(*, name: str, lesson: str, right: str, reasons: Mapping[str, str], 
 
     Args:
         name: the function's name.
-        lesson: such as "03_rope".
         right: the letter of the right choice.
         reasons: by letter of each choice, why it is right or wrong, said to whoever chose it.
         hint: what to think of, or to try.
@@ -31,7 +30,6 @@ def question(*, name: str, lesson: str, right: str, reasons: Mapping[str, str], 
     exercise = Exercise(
         partial(_say, right),
         name=name,
-        lesson=lesson,
         points=1,
         minutes=2,
         cases=lambda: [()],

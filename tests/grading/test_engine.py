@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from llama_lessons import rope
 from llama_lessons.grading import CheckFailed, check
-from llama_lessons.grading.engine import grade
+from llama_lessons.grading.engine import Answer, grade
 from llama_lessons.grading.exercise import REGISTRY
+from llama_lessons.grading.expect import Mismatch
 from llama_lessons.grading.report import verdict_html, verdict_text
 
 LINES = 40
@@ -123,6 +124,27 @@ def test_wrong_dtype_is_named():
 def test_meta_tensor_is_refused_where_no_input_says_a_device():
     verdict = failed(lambda head_dim, theta=1e4: rope.rope_frequencies(head_dim, theta).to("meta"), "rope_frequencies")
     assert "on the device meta, which holds no numbers" in message(verdict)
+
+
+@pytest.mark.parametrize(
+    ("result", "is_new"),
+    [
+        (lambda x: x, False),
+        (lambda x: x.detach(), False),
+        (lambda x: x[:, :, 1:], False),
+        (lambda x: x.float(), False),
+        (lambda x: x.clone(), True),
+        (lambda x: x + 0, True),
+    ],
+)
+def test_a_property_can_ask_for_a_new_tensor(result, is_new):
+    answer = Answer(lambda x, cos, sin: result(x), REGISTRY["apply_rope"])
+    answer(torch.ones(1, 1, 3, 2), torch.ones(3, 1), torch.zeros(3, 1))
+    if is_new:
+        answer.expect_new("no angle")
+        return
+    with pytest.raises(Mismatch, match="no angle: expected a new tensor, got x itself or a view of it"):
+        answer.expect_new("no angle")
 
 
 @pytest.mark.parametrize(
@@ -553,6 +575,18 @@ class Hostile:
 
     def __call__(self, x, cos, sin):
         return x
+
+
+class Leaves(nn.Module):
+    """Ends Python when its parameters are read."""
+
+    @property
+    def __signature__(self):
+        sys.exit("bye")
+
+
+def test_a_signature_that_cannot_be_read_gets_a_verdict():
+    assert "it cannot be used (SystemExit: bye)" in failed(Leaves()).problem
 
 
 def test_an_object_that_refuses_every_question_gets_a_verdict():

@@ -52,7 +52,7 @@ def test_catalogue_is_complete(exercise):
 def test_every_file_is_named_after_its_exercise():
     """Whoever reads of an exercise finds its file, and whoever writes a file has to name it in one place."""
     folder = Path(exercises.__file__).parent
-    listed = {folder / lesson / f"{name}.py" for lesson, names in exercises.EXERCISES.items() for name in names}
+    listed = {folder / lesson[3:] / f"{name}.py" for lesson, names in exercises.EXERCISES.items() for name in names}
     named = {Path(inspect.getfile(e.reference)): e.name for e in REGISTRY.values() if not e.is_question}
     assert {path: path.stem for path in listed if path.stem != "questions"} == named
     assert {path for path in folder.glob("*/*.py") if "= Exercise(" in path.read_text()} == set(named)

@@ -189,6 +189,25 @@ def test_what_is_kept_from_an_earlier_call_is_named(exercise):
     assert grade(exercise, mine).mistake is None  # the first call was one of a property, and by another number
 
 
+@pytest.mark.parametrize(("returns", "answered"), [(bool, bool), ((bool, bool), lambda yes: (yes, yes))])
+def test_answers_of_yes_and_no_are_named_only_where_they_all_agree(returns, answered):
+    def is_large(x: float) -> bool:
+        return answered(x > 0)
+
+    made = Exercise(
+        is_large, lesson="00_start_here", points=1, minutes=1, cases=lambda: [(x,) for x in range(-9, 9)],
+        returns=returns, hints=("one",),
+    )  # fmt: skip
+    made.property("is wrong")(lambda answer: expect_close(draw(2), draw(3), where=f"{answer(1.0)}"))
+    made.add("turned round", "It is the other way round.", lambda: lambda x: answered(x <= 0))
+    try:
+        assert grade(made, lambda x: answered(x <= 0)).mistake.sure
+        assert grade(made, lambda x: answered(x <= 0 or x == 5)).mistake is None
+    finally:
+        del REGISTRY["is_large"]
+        known_outcomes.cache_clear()
+
+
 def test_a_verdict_travels_as_json(exercise):
     for answer in (shifted, lambda x, by=1.0: 2 * x + 1, lambda x: x):
         verdict = grade(exercise, answer)

@@ -19,7 +19,7 @@ REASONS = {
 
 @pytest.fixture
 def asked():
-    made = question(name="which_one", lesson="00_start_here", right="b", reasons=REASONS, hint="Count parameters.")
+    made = question(name="which_one", right="b", reasons=REASONS, hint="Count parameters.")
     yield made
     del REGISTRY["which_one"]
 
@@ -70,5 +70,5 @@ def test_a_stub_is_not_solved_yet(asked):
 @pytest.mark.parametrize("reasons", [{"a": "no", "c": "no", "d": "no"}, {"a": "no", "b": "yes"}])
 def test_a_question_that_cannot_be_asked_is_refused(reasons):
     with pytest.raises(ValueError, match=re.escape("which_one: 'b' is right")):
-        question(name="which_one", lesson="00_start_here", right="b", reasons=reasons, hint="")
+        question(name="which_one", right="b", reasons=reasons, hint="")
     assert "which_one" not in REGISTRY

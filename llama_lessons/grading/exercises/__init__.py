@@ -1,12 +1,17 @@
-"""The exercises of each lesson, a file for each exercise: a new one is named here, in the order of its notebook."""
+"""The exercises of each lesson, a file for each exercise: a new one is named here, in the order of its notebook.
+
+The files of lesson 05_norms lie in the folder norms.
+"""
 
 from importlib import import_module
+
+from ..exercise import REGISTRY
 
 __all__ = ["EXERCISES"]
 
 EXERCISES = {
-    "start_here": ("is_order_blind",),
-    "learned_positions": (
+    "00_start_here": ("is_order_blind",),
+    "01_learned_positions": (
         "LearnedPositionalEmbedding",
         "depends_on",
         "rows_with_gradient",
@@ -14,7 +19,7 @@ EXERCISES = {
         "read_batch",
         "questions",
     ),
-    "sinusoidal_positions": (
+    "02_sinusoidal_positions": (
         "sinusoidal_positions",
         "pair_wavelengths",
         "predict_dot_products",
@@ -24,7 +29,7 @@ EXERCISES = {
         "questions",
         "tutorial_table",
     ),
-    "rope": (
+    "03_rope": (
         "rope_frequencies",
         "apply_rope",
         "apply_rope_interleaved",
@@ -32,7 +37,7 @@ EXERCISES = {
         "rotate_new_tokens",
         "questions",
     ),
-    "extrapolation": (
+    "04_extrapolation": (
         "alibi_slopes",
         "alibi_bias",
         "ntk_theta",
@@ -42,7 +47,7 @@ EXERCISES = {
         "rotate_interpolated",
         "questions",
     ),
-    "norms": (
+    "05_norms": (
         "layer_norm",
         "rms_norm",
         "RMSNorm",
@@ -51,7 +56,7 @@ EXERCISES = {
         "pre_norm_block",
         "mended_norm",
     ),
-    "initialization": (
+    "06_initialization": (
         "xavier_std",
         "kaiming_std",
         "init_weights",
@@ -60,7 +65,7 @@ EXERCISES = {
         "activation_rms",
         "TiedModel",
     ),
-    "attention": (
+    "07_attention": (
         "causal_attention",
         "repeat_kv",
         "grouped_query_attention",
@@ -74,4 +79,6 @@ EXERCISES = {
 
 for lesson, names in EXERCISES.items():
     for name in names:
-        import_module(f"{__name__}.{lesson}.{name}")
+        import_module(f"{__name__}.{lesson[3:]}.{name}")
+    for exercise in REGISTRY.values():
+        exercise.lesson = exercise.lesson or lesson

@@ -299,7 +299,7 @@ class CountsInALocalVariable(Given):
         return self.keys[:, :, :length], self.values[:, :, :length]
 
 
-@wrong(called="copied anew each time")
+@wrong(called="in other memory")
 class KeptInAList(Given):
     def append(self, k, v):
         if self.length + k.shape[2] > self.keys.shape[2]:
@@ -405,3 +405,74 @@ class FilledFromTheEnd(Given):
         self.keys[:, :, -k.shape[2] :], self.values[:, :, -k.shape[2] :] = k, v
         self.length += k.shape[2]
         return self.keys[:, :, -self.length :], self.values[:, :, -self.length :]
+
+
+class Spelled(Given):
+    """The plain way, in which the answers below change what they write and return, or when they refuse."""
+
+    def refuse(self, k):
+        if self.length + k.shape[2] > self.keys.shape[2]:
+            raise ValueError("full")
+
+    def append(self, k, v):
+        self.refuse(k)
+        end = self.length + k.shape[2]
+        self.keys[:, :, self.length : end] = k
+        self.values[:, :, self.length : end] = v
+        self.length = end
+        return self.result(k, v)
+
+    def result(self, k, v):
+        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
+
+
+@wrong(called="keys for values")
+class ReturnsTheKeysTwice(Spelled):
+    def result(self, k, v):
+        return self.keys[:, :, : self.length], self.keys[:, :, : self.length]
+
+
+@wrong(called="values for keys")
+class ReturnsTheValuesTwice(Spelled):
+    def result(self, k, v):
+        return self.values[:, :, : self.length], self.values[:, :, : self.length]
+
+
+@wrong(called="cut along the heads")
+class CutsAxis1(Spelled):
+    def result(self, k, v):
+        return self.keys[:, : self.length], self.values[:, : self.length]
+
+
+@wrong(called="in other memory")
+class ReturnsAPromptItself(Spelled):
+    def result(self, k, v):
+        return (k, v) if self.length == k.shape[2] else super().result(k, v)
+
+
+@wrong(called="a token too many accepted")
+class CountsFrom0(Spelled):
+    def refuse(self, k):
+        if self.length + k.shape[2] - 1 > self.keys.shape[2]:
+            raise ValueError("full")
+
+
+@wrong(called="a RuntimeError")
+class RaisesAnother(Spelled):
+    def refuse(self, k):
+        if self.length + k.shape[2] > self.keys.shape[2]:
+            raise RuntimeError("full")
+
+
+@wrong(called="refused after it was written")
+class LooksAfterwards(Spelled):
+    def refuse(self, k):
+        pass
+
+    def append(self, k, v):
+        start = self.length
+        kept = super().append(k, v)
+        if self.length > self.keys.shape[2]:
+            self.length = start
+            raise ValueError("full")
+        return kept

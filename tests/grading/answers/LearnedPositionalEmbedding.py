@@ -350,3 +350,54 @@ reading("x overwritten", lambda x, rows: x.add_(rows))
 reading("no gradient to the table", lambda x, rows: x + rows.data)
 reading("no gradient at all", lambda x, rows: x.detach() + rows.detach())
 reading("only for a contiguous x", lambda x, rows: (x.view(-1, x.shape[-1]) + rows.repeat(len(x), 1)).view(x.shape))
+
+
+reading("float64 through float32", lambda x, rows: (x.float() + rows.float()).to(x.dtype))
+reading("dropout", lambda x, rows: nn.functional.dropout(x + rows, 0.1))
+
+
+@wrong(called=None)
+@module
+def learns_only_beside_an_x_that_does(self, x, start_pos=0):
+    return Ours.forward(self, x, start_pos) if x.requires_grad else Ours.forward(self, x, start_pos).detach()
+
+
+@wrong(called=None)
+@module
+def adds_nothing_in_evaluation(self, x, start_pos=0):
+    added = Ours.forward(self, x, start_pos)
+    return added if self.training else x
+
+
+@wrong(called=None)
+@module
+def writes_into_one_buffer_without_gradients(self, x, start_pos=0):
+    added = Ours.forward(self, x, start_pos)
+    if torch.is_grad_enabled():
+        return added
+    return vars(self).setdefault("kept", {}).setdefault(x.shape, torch.empty_like(x)).copy_(added)
+
+
+@wrong(called=None)
+@module
+def wraps_round_after_512_rows(self, x, start_pos=0):
+    refuse(start_pos + x.shape[1], len(self.weight), start_pos)
+    return x + self.weight[torch.arange(start_pos, start_pos + x.shape[1]) % 512]
+
+
+@wrong(called="an IndexError")
+@module
+def looks_first_and_raises_an_index_error(self, x, start_pos=0):
+    if start_pos < 0 or start_pos + x.shape[1] > len(self.weight):
+        raise IndexError("it does not fit")
+    return x + rows(self, x, start_pos)
+
+
+TABLES = {}
+
+
+@wrong(called=None)
+class SharesItsTableWithOthers(Ours):
+    def __init__(self, max_seq_len, dim):
+        super().__init__(max_seq_len, dim)
+        self.weight = TABLES.setdefault((max_seq_len, dim), self.weight)

@@ -107,7 +107,7 @@ class WithAMaskFor64Tokens(Layer):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=past)
 
 
-@wrong(called="projections still not called")
+@wrong(called="projections still without effect")
 class CalledAndThrownAway(Layer):
     def project(self, x):
         self.q_proj(x), self.k_proj(x), self.v_proj(x)
@@ -183,3 +183,68 @@ class WithASliceOfTheMaskOfTheFirstText(Layer):
         if not hasattr(self, "past"):
             self.past = torch.ones(q.shape[2], q.shape[2], dtype=torch.bool, device=q.device).tril()
         return F.scaled_dot_product_attention(q, k, v, attn_mask=self.past[: q.shape[2], : q.shape[2]])
+
+
+@wrong(called=None)
+class WithTheKeysOfAnEarlierTextOfThisShape(Layer):
+    def mix(self, q, k, v):
+        old = self.__dict__.setdefault(f"of {q.shape}", (k.detach(), v.detach()))
+        return super().mix(q, *((k, v) if old[0].equal(k) else old))
+
+
+@wrong(called=None)
+class WithACacheThatIsNeverEmptied(Layer):
+    def mix(self, q, k, v):
+        if not torch.is_grad_enabled():
+            old = getattr(self, "old", (k[:, :, :0], v[:, :, :0]))
+            if len(old[0]) == len(k):
+                k, v = (torch.cat(pair, dim=2) for pair in zip(old, (k, v), strict=True))
+            self.old = k, v
+        return super().mix(q, k, v)
+
+
+@wrong(called=None)
+class WithTheResultOfAnEarlierTextOfThisShape(Layer):
+    def forward(self, x):
+        got = super().forward(x)
+        return got if torch.is_grad_enabled() else self.__dict__.setdefault(f"of {x.shape}", got)
+
+
+@wrong(called=None)
+class CausalInTrainingAlone(Layer):
+    def mix(self, q, k, v):
+        return F.scaled_dot_product_attention(q, k, v, is_causal=self.training)
+
+
+@wrong(called="not divided")
+class WithAScaleOfOne(Layer):
+    def mix(self, q, k, v):
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0)
+
+
+@wrong(called="divided by the root of dim")
+class DividedByTheRootOfAllChannels(Layer):
+    def mix(self, q, k, v):
+        return super().mix(q / self.n_heads**0.5, k, v)
+
+
+@wrong(called="projected in a row")
+class EachProjectedFromTheOneBefore(Layer):
+    def project(self, x):
+        q = self.q_proj(x)
+        k = self.k_proj(q)
+        return q, k, self.v_proj(k)
+
+
+@wrong(called="own place hidden")
+class WithoutItself(Layer):
+    def mix(self, q, k, v):
+        past = torch.ones(q.shape[2], q.shape[2], dtype=torch.bool, device=q.device).tril(-1)
+        return (q @ k.mT / q.shape[3] ** 0.5).masked_fill(~past, -torch.inf).softmax(-1).nan_to_num() @ v
+
+
+@wrong(called="one place too far")
+class WithTheNextOne(Layer):
+    def mix(self, q, k, v):
+        past = torch.ones(q.shape[2], q.shape[2], dtype=torch.bool, device=q.device).tril(1)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=past)

@@ -97,7 +97,7 @@ class LearnsItsEps(nn.Module):
         return (y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + self.eps) * self.weight).to(x.dtype)
 
 
-@wrong(called="eps is saved")
+@wrong(called="something else is saved")
 class SavesItsEps(nn.Module):
     def __init__(self, dim, eps=1e-5):
         super().__init__()
@@ -197,7 +197,7 @@ class KeepsItsFirstDtype(norms.RMSNorm):
         return super().forward(x).to(self.dtype)
 
 
-@wrong()
+@wrong(never=("root mean square taken for a constant",))
 class KeepsItsFirstScale(norms.RMSNorm):
     def forward(self, x):
         if not hasattr(self, "scale"):
@@ -248,3 +248,71 @@ class LayerNormWithoutBias(nn.LayerNorm):
 
 
 wrong(called="torch's eps by itself")(nn.RMSNorm)
+
+
+@wrong(called="something else is saved")
+class HoldsTorchsOwn(nn.Module):
+    def __init__(self, dim, eps=1e-5):
+        super().__init__()
+        self.norm = nn.RMSNorm(dim, eps)
+        self.weight = self.norm.weight
+
+    def forward(self, x):
+        return self.norm(x.float()).to(x.dtype)
+
+
+@wrong(called="LayerNorm itself")
+class LayerNormWithBias(nn.LayerNorm):
+    def __init__(self, dim, eps=1e-5):
+        super().__init__(dim, eps=eps)
+
+    def forward(self, x):
+        return super().forward(x.float()).to(x.dtype)
+
+
+class KeepsScales(norms.RMSNorm):
+    def scale(self, x):
+        return torch.rsqrt(x.float().square().mean(-1, keepdim=True) + self.eps)
+
+    def forward(self, x):
+        self.scales = getattr(self, "scales", {})
+        scale = self.scales.setdefault(x.shape, self.scale(x))
+        return (x.float() * scale * self.weight).to(x.dtype)
+
+
+wrong(called="the root mean square is kept")(KeepsScales)
+
+
+@wrong(never=("root mean square taken for a constant", "no gradient to x"))
+class KeepsScalesInInference(KeepsScales):
+    def forward(self, x):
+        if not x.requires_grad:
+            return super().forward(x)
+        return (x.float() * self.scale(x) * self.weight).to(x.dtype)
+
+
+@wrong(never=("root mean square taken for a constant",))
+class KeepsARunningMean(norms.RMSNorm):
+    def forward(self, x):
+        mean_square = x.float().square().mean(-1, keepdim=True)
+        running = getattr(self, "running", None)
+        if running is not None and running.shape == mean_square.shape:
+            mean_square = 0.9 * running + 0.1 * mean_square
+        self.running = mean_square.detach()
+        return (x.float() * torch.rsqrt(mean_square + self.eps) * self.weight).to(x.dtype)
+
+
+@wrong(never=("no gradient to x", "no gradients at all", "the gains are cut off from the gradient"))
+class NoGradientsInHalfPrecision(norms.RMSNorm):
+    def forward(self, x):
+        return super().forward(x) if x.dtype == torch.float32 else super().forward(x).detach()
+
+
+@wrong(called="a bias too, and float32 out")
+class BiasInFloat32(norms.RMSNorm):
+    def __init__(self, dim, eps=1e-5):
+        super().__init__(dim, eps)
+        self.bias = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, x):
+        return super().forward(x) + self.bias

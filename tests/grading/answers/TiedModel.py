@@ -220,7 +220,7 @@ class FreezesAtTheEnd(Tied):
             parameter.requires_grad = False
 
 
-@wrong()
+@wrong(called="truncated")
 class CutsAtTwo(Tied):
     def draw(self, weight):
         nn.init.trunc_normal_(weight, std=0.02, a=-0.04, b=0.04)
@@ -249,7 +249,7 @@ class DrawsEveryMatrix(Given):
                 nn.init.normal_(parameter, std=0.02)
 
 
-@wrong(never=("equal, but not tied", "no longer tied"))
+@wrong(called="the table alone drawn, not tied")
 class DrawsTheTableAlone(Given):
     def begin(self):
         nn.init.normal_(self.embedding.weight, std=0.02)
@@ -261,6 +261,27 @@ class DrawsEveryParameter(Given):
         self.head.weight = self.embedding.weight
         for parameter in self.parameters():
             nn.init.normal_(parameter, std=0.02)
+
+
+@wrong(called="the planted bug")
+class DrawsIntoACopy(Tied):
+    def draw(self, weight):
+        nn.init.normal_(weight.clone(), std=0.02)
+
+
+@wrong(called="0.02 squared")
+class MadeSmallerTwice(Tied):
+    def draw(self, weight):
+        nn.init.normal_(weight, std=0.02)
+        weight.data *= 0.02
+
+
+@wrong(called="the gains made smaller")
+class LeavesTheTable(Given):
+    def begin(self):
+        nn.init.normal_(self.head.weight, std=0.02)
+        self.head.weight = self.embedding.weight
+        self.norm.weight.data *= 0.02
 
 
 @wrong(called="the planted bug")

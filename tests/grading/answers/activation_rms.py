@@ -279,3 +279,25 @@ def for_two_axes(x, weights, activation):
         x = activation(torch.mm(x, weight.T))
         sizes.append(x.double().square().mean().sqrt())
     return torch.stack(sizes)
+
+
+wrong(called="squared in float32")(measured(lambda x: x.float().square().double().mean().sqrt()))
+wrong(called="squared in float32")(measured(lambda x: torch.linalg.vector_norm(x.float()).double() / x.numel() ** 0.5))
+
+
+@wrong(called="only for two axes")
+def from_the_left(x, weights, activation):
+    x, sizes = x.double(), []
+    for weight in weights:
+        x = activation((weight.double() @ x.t()).t())
+        sizes.append(x.square().mean().sqrt())
+    return torch.stack(sizes)
+
+
+@wrong(called=None)
+def weights_turned_in_place(x, weights, activation):
+    x, sizes = x.double(), []
+    for weight in weights:
+        x = activation(x @ weight.t_().double())
+        sizes.append(x.square().mean().sqrt())
+    return torch.stack(sizes)

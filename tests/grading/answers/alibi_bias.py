@@ -197,3 +197,11 @@ def biases_kept_by_sizes(slopes, query_len, key_len):
 @wrong()
 def that_serves_too_many_queries(slopes, query_len, key_len):
     return -slopes[:, None, None] * distances(key_len, key_len).clamp(min=0)[-query_len:]
+
+
+@wrong(called="the sizes of slopes")
+def by_absolute_slopes(slopes, query_len, key_len):
+    if query_len > key_len:
+        raise ValueError("more queries than keys")
+    keys = torch.arange(key_len, device=slopes.device)
+    return -slopes.abs()[:, None, None] * (keys[key_len - query_len :, None] - keys).clamp(min=0)

@@ -172,3 +172,12 @@ def that_refuses_0_alone(n_heads):
     if n_heads == 0:
         raise ValueError("n_heads")
     return with_no_guard(n_heads)
+
+
+@wrong(called="the rest by itself")
+def recursive_in_the_rest(n_heads):
+    if n_heads < 1:
+        raise ValueError("no heads")
+    below = 1 << (n_heads.bit_length() - 1)
+    slopes = torch.tensor([2 ** (-8 * h / below) for h in range(1, below + 1)])
+    return slopes if below == n_heads else torch.cat((slopes, recursive_in_the_rest(n_heads - below)))

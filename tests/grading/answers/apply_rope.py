@@ -265,3 +265,30 @@ def rolled_without_a_sign(x, cos, sin):
 @wrong(called=None)
 def a_loop_over_heads(x, cos, sin):
     return torch.stack([rope.apply_rope(x[:, head], cos, sin) for head in range(x.shape[1])], dim=1)
+
+
+@wrong(called="float16 kept")
+def float32_for_bfloat16_alone(x, cos, sin):
+    y = x.float() if x.dtype is torch.bfloat16 else x
+    cos, sin = cos.to(y.dtype), sin.to(y.dtype)
+    a, b = y.chunk(2, -1)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), -1).to(x.dtype)
+
+
+@wrong(called="half of the gradient")
+def what_the_sine_multiplies_detached(x, cos, sin):
+    a, b = x.float().chunk(2, -1)
+    return torch.cat((a * cos - b.detach() * sin, b * cos + a.detach() * sin), -1).to(x.dtype)
+
+
+@wrong(called=None)
+def x_itself_where_nothing_turns(x, cos, sin):
+    return rope.apply_rope(x, cos, sin) if sin.any() or (cos != 1).any() else x
+
+
+@wrong(called="computed in half precision")
+def in_the_dtype_of_x_and_without_gradients(x, cos, sin):
+    with torch.no_grad():
+        a, b = x.chunk(2, -1)
+        cos, sin = cos.to(x.dtype), sin.to(x.dtype)
+        return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)

@@ -125,3 +125,11 @@ def multiplied_alone(x, cos, sin):
 def under_no_grad(x, cos, sin):
     with torch.no_grad():
         return rope.apply_rope(x, cos, sin, "interleaved")
+
+
+@wrong(called="float16 kept")
+def float32_for_bfloat16_alone(x, cos, sin):
+    y = x.float() if x.dtype is torch.bfloat16 else x
+    cos, sin = cos.to(y.dtype), sin.to(y.dtype)
+    a, b = y[..., ::2], y[..., 1::2]
+    return torch.stack((a * cos - b * sin, b * cos + a * sin), -1).flatten(-2).to(x.dtype)

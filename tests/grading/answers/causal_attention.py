@@ -400,3 +400,90 @@ def softmax_twice(q, k, v):
     refuse(q, k)
     scores = q.float() @ k.float().mT / q.shape[-1] ** 0.5
     return (scores.masked_fill(~lower(q, k), -math.inf).softmax(-1).softmax(-1) @ v.float()).to(q.dtype)
+
+
+@wrong(called=None)
+def without_gradients_in_half_precision(q, k, v):
+    if q.dtype != torch.float32:
+        q, k, v = q.detach(), k.detach(), v.detach()
+    return fused(q, k, v, attn_mask=lower(q, k))
+
+
+@wrong(called=None)
+def a_single_key_needs_no_attention(q, k, v):
+    return v if k.shape[2] == 1 else fused(q, k, v, attn_mask=lower(q, k))
+
+
+@wrong(called="hidden scores are low, but not low enough", never=("hidden scores are not low enough",))
+def hides_with_minus_ten_to_the_twenty(q, k, v):
+    refuse(q, k)
+    scores = q.float() @ k.float().mT / q.shape[-1] ** 0.5
+    return (scores.masked_fill(~lower(q, k), -1e20).softmax(-1) @ v.float()).to(q.dtype)
+
+
+@wrong(called="largest of all scores", never=("hidden too late",))
+def takes_the_largest_of_all_scores_away(q, k, v):
+    refuse(q, k)
+    scores = q.float() @ k.float().mT / q.shape[-1] ** 0.5
+    powers = (scores - scores.max()).exp() * lower(q, k)
+    return (powers @ v.float() / powers.sum(-1, keepdim=True)).to(q.dtype)
+
+
+@wrong(called="hidden too late")
+def takes_the_largest_score_away_before_it_hides(q, k, v):
+    refuse(q, k)
+    scores = q.float() @ k.float().mT / q.shape[-1] ** 0.5
+    powers = (scores - scores.amax(-1, keepdim=True)).exp() * lower(q, k)
+    return (powers @ v.float() / powers.sum(-1, keepdim=True)).to(q.dtype)
+
+
+@wrong(called="largest score of several rows")
+def takes_the_largest_score_of_each_head_away(q, k, v):
+    refuse(q, k)
+    scores = (q.float() @ k.float().mT / q.shape[-1] ** 0.5).masked_fill(~lower(q, k), -math.inf)
+    powers = (scores - scores.amax((2, 3), keepdim=True)).exp()
+    return (powers @ v.float() / powers.sum(-1, keepdim=True)).to(q.dtype)
+
+
+@wrong(never=("hidden too late",))
+def sigmoid_for_softmax(q, k, v):
+    refuse(q, k)
+    weights = torch.sigmoid(q.float() @ k.float().mT / q.shape[-1] ** 0.5) * lower(q, k)
+    return (weights / weights.sum(-1, keepdim=True) @ v.float()).to(q.dtype)
+
+
+@wrong(called="keys cut anew, not transposed")
+def keys_viewed_as_columns(q, k, v):
+    refuse(q, k)
+    columns = k.float().reshape(*k.shape[:2], k.shape[3], k.shape[2])
+    scores = (q.float() @ columns / q.shape[-1] ** 0.5).masked_fill(~lower(q, k), -math.inf)
+    return (scores.softmax(-1) @ v.float()).to(q.dtype)
+
+
+@wrong(called="cached keys refused")
+def wants_equal_lengths(q, k, v):
+    if len(q[0, 0]) != len(k[0, 0]):
+        raise ValueError("lengths differ")
+    return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), is_causal=True).to(q.dtype)
+
+
+@wrong(called="divided after the softmax")
+def divides_the_result(q, k, v):
+    return fused(q * q.shape[-1] ** 0.5, k, v, attn_mask=lower(q, k)) / q.shape[-1] ** 0.5
+
+
+@right
+def in_float32_whatever_comes(q, k, v):
+    return fused(q, k, v, attn_mask=lower(q, k))
+
+
+@wrong(called="itself not read", never=("its own place hidden",))
+def reads_all_before_itself(q, k, v):
+    return fused(q, k, v, attn_mask=lower(q, k).tril(k.shape[2] - q.shape[2] - 1))
+
+
+@wrong(called=None)
+def without_gradients_with_cached_keys(q, k, v):
+    if q.shape[2] != k.shape[2]:
+        q, k, v = q.detach(), k.detach(), v.detach()
+    return fused(q, k, v, attn_mask=lower(q, k))

@@ -244,3 +244,45 @@ def all_must_differ(add, x):
     added = add(x) - x
     places, texts = torch.isclose(added, added[:, :1], atol=1e-4), torch.isclose(added, added[:1], atol=1e-4)
     return bool((~places).all()), bool((~texts).all())
+
+
+def spread(axis, added):
+    return (added.amax(axis) - added.amin(axis)).max().item() > 3e-4
+
+
+def from_what_is_added(called, name, verdict):
+    """A wrong answer that returns verdict(added)."""
+
+    def answer(add, x):
+        return verdict(add(x) - x)
+
+    answer.__name__ = name
+    wrong(called=called)(answer)
+
+
+for called, name, verdict in (
+    ("means first", "by_means_over_the_other_axis", lambda d: (spread(0, d.mean(0)), spread(0, d.mean(1)))),
+    (None, "positions_by_the_mean", lambda d: (spread(0, d.mean(0)), spread(0, d))),
+    (None, "sequences_by_the_mean", lambda d: (spread(1, d), spread(0, d.mean(1)))),
+    (None, "positions_by_the_largest", lambda d: (spread(0, d.amax(0)) or spread(0, d.amin(0)), spread(0, d))),
+    ("absolute values first", "by_absolute_values", lambda d: (spread(1, d.abs()), spread(0, d.abs()))),
+    (None, "by_squares", lambda d: (spread(1, d.square()), spread(0, d.square()))),
+    (None, "by_sorted_channels", lambda d: (spread(1, d.sort(-1).values), spread(0, d.sort(-1).values))),
+    ("joint with the sequences", "against_the_first_token", lambda d: (spread(0, d.flatten(0, 1)), spread(0, d))),
+    (
+        "only downwards",
+        "what_falls",
+        lambda d: ((d - d[:, :1]).min().item() < -2e-4, (d - d[:1]).min().item() < -2e-4),
+    ),
+    (
+        None,
+        "by_the_largest_channel",
+        lambda d: ((d.argmax(2) != d.argmax(2)[:, :1]).any().item(), (d.argmax(2) != d.argmax(2)[:1]).any().item()),
+    ),
+    (
+        None,
+        "within_a_hundredth",
+        lambda d: tuple(not torch.allclose(d, first, rtol=1e-2, atol=1e-4) for first in (d[:, :1], d[:1])),
+    ),
+):
+    from_what_is_added(called, name, verdict)

@@ -267,3 +267,26 @@ def gradients_by_how_often_a_token_is_read(tokens, embedding, start_pos=0):
     rows = encodings(start_pos, tokens.shape[1], dim, embedding.device, torch.float32)
     scaled = nn.functional.embedding(tokens, embedding, scale_grad_by_freq=True) * math.sqrt(dim)
     return (scaled + rows).to(embedding.dtype)
+
+
+@wrong(called="unscaled, from 0")
+def the_first_attempt(tokens, embedding, start_pos=0):
+    rows = encodings(0, tokens.shape[1], embedding.shape[1], embedding.device)
+    return (embedding[tokens] + rows).to(embedding.dtype)
+
+
+@wrong(called="gradients of a copy")
+def from_a_copy(tokens, embedding, start_pos=0):
+    return embedded(tokens, embedding.detach().clone().requires_grad_(), start_pos)
+
+
+@wrong(called=None)
+def bfloat16_through_float16(tokens, embedding, start_pos=0):
+    if embedding.dtype == torch.bfloat16:
+        return embedded(tokens, embedding.half(), start_pos).to(embedding.dtype)
+    return embedded(tokens, embedding, start_pos)
+
+
+@wrong(called=None)
+def encodings_in_bfloat16_for_every_half(tokens, embedding, start_pos=0):
+    return embedded(tokens, embedding, start_pos, torch.bfloat16 if embedding.dtype == torch.float16 else torch.float32)

@@ -78,14 +78,16 @@ def by_indices(rows, k):
 @right
 def by_sums_of_outer_products(rows, k):
     refuse(rows, k)
-    pairs = list(zip(rows[:-k], rows[k:], strict=True))
+    pairs = list(zip(rows[:-k].double(), rows[k:].double(), strict=True))
     both = sum(torch.outer(after, before) for before, after in pairs)
-    return both @ torch.linalg.inv(sum(torch.outer(before, before) for before, _ in pairs))
+    return (both @ torch.linalg.inv(sum(torch.outer(before, before) for before, _ in pairs))).to(rows)
 
 
 right(from_both_tables(lambda before, after: torch.linalg.lstsq(before, after, driver="gels").solution.T))
-right(from_both_tables(lambda before, after: torch.linalg.solve(before.T @ before, before.T @ after).T))
-right(
+# The normal equations in float32 are far from the best matrix where rows are nearly alike.
+wrong(called=None)(from_both_tables(lambda before, after: torch.linalg.solve(before.T @ before, before.T @ after).T))
+wrong(called=None)(from_both_tables(lambda before, after: (torch.linalg.inv(before.T @ before) @ before.T @ after).T))
+wrong(called=None)(
     from_both_tables(
         lambda before, after: after.T @ before @ torch.cholesky_inverse(torch.linalg.cholesky(before.T @ before))
     )
@@ -177,6 +179,7 @@ def with_an_assert(rows, k):
 
 
 for name, solve in {
+    "the last pair left out": lambda before, after: (torch.linalg.pinv(before[:-1]) @ after[:-1]).T,
     "transposed": lambda before, after: torch.linalg.pinv(before) @ after,
     "fitted backwards": lambda before, after: (torch.linalg.pinv(after) @ before).T,
     "fitted backwards, and transposed": lambda before, after: torch.linalg.pinv(after) @ before,

@@ -277,7 +277,7 @@ def merged(weights, v):
     return torch.einsum("bhij,bjhd->bihd", weights, v.repeat_interleave(group, dim=2).float()).flatten(2).to(v.dtype)
 
 
-@wrong(called="masked after, and divided again")
+@wrong(called="hidden too late")
 def masked_after_the_softmax_and_divided_again(q, k, v):
     scores, past = scores_and_past(q, k)
     weights = scores.softmax(-1) * past
@@ -307,3 +307,35 @@ def with_a_mask_for_64_tokens(q, k, v):
     scores, _ = scores_and_past(q, k)
     past = torch.ones(64, 64).tril()[k.shape[1] - q.shape[1] : k.shape[1], : k.shape[1]]
     return merged(scores.masked_fill(past == 0, -math.inf).softmax(-1), v)
+
+
+@wrong(called=None)
+def without_gradients_in_half_precision(q, k, v):
+    if q.dtype != torch.float32:
+        q, k, v = q.detach(), k.detach(), v.detach()
+    return with_the_course(q, k, v)
+
+
+@wrong(called="head i // n_kv_heads read")
+def clamped_to_the_last_key_head(q, k, v):
+    refuse(q, k)
+    owner = [min(i // k.shape[2], k.shape[2] - 1) for i in range(q.shape[2])]
+    return with_the_course(q, k[:, :, owner], v[:, :, owner])
+
+
+@wrong(called="query heads taken in turns")
+def cut_as_group_size_before_key_heads(q, k, v):
+    refuse(q, k)
+    grouped = q.unflatten(2, (-1, k.shape[2])).float()
+    scores = torch.einsum("bigkd,bjkd->bkgij", grouped, k.float()) / q.shape[3] ** 0.5
+    past = torch.ones(scores.shape[3:]).tril(k.shape[1] - q.shape[1])
+    weights = scores.masked_fill(past == 0, -math.inf).softmax(-1)
+    return torch.einsum("bkgij,bjkd->bikgd", weights, v.float()).reshape(*q.shape[:2], -1).to(q.dtype)
+
+
+@wrong(called="in turns, from key 0")
+def fused_with_is_causal_and_repeat(q, k, v):
+    refuse(q, k)
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    k, v = (x.repeat(1, q.shape[1] // x.shape[1], 1, 1) for x in (k, v))
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)

@@ -314,7 +314,7 @@ for draw in (
     wrong(never=("uniform", "two numbers alone"))(drawn_by(draw))
 
 
-@wrong(never=("a seed set for each matrix", "a seed set once"))
+@wrong(never=("a seed set for each matrix", "the same numbers for each model"))
 def first_rows_zeroed(model, std=0.02):
     initialization.gpt2_init_(model, std)
     change(model, ("embedding", "head", "projection", "residual"), lambda p: p[0].zero_())
@@ -358,3 +358,63 @@ def the_articles_way(model, std=0.02):
 def a_count_kept_from_the_first_model(model, std=0.02, kept=[]):  # noqa: B006
     kept.append(count(model, "residual"))
     over_root_of(lambda model: kept[0])(model, std)
+
+
+@wrong()
+def multiplied_by_0(model, std=0.02):
+    kept = {n: p.detach() * 0 for n, p in model.named_parameters() if p.ndim == 1}
+    initialization.gpt2_init_(model, std)
+    for name, zeros in kept.items():
+        model.get_parameter(name).data += zeros
+
+
+@wrong()
+def once_for_each_model(model, std=0.02):
+    if not hasattr(model, "is_drawn"):
+        model.is_drawn = True
+        initialization.gpt2_init_(model, std)
+
+
+@wrong()
+def buffers_too(model, std=0.02):
+    initialization.gpt2_init_(model, std)
+    for buffer in model.buffers():
+        buffer.normal_(0, std)
+
+
+def negated(p, size):
+    p.normal_(0, size)
+    half = p.shape[0] // 2
+    p[half : 2 * half] = -p[:half]
+
+
+wrong()(drawn_by(negated))
+wrong()(drawn_by(lambda p, size: nn.init.trunc_normal_(p, 0, size)))
+wrong(called="the root of std")(lambda model, std=0.02: initialization.gpt2_init_(model, std**0.5))
+
+
+@wrong(called="one draw per shape")
+def one_matrix_for_each_shape(model, std=0.02):
+    initialization.gpt2_init_(model, std)
+    drawn, number = {}, count(model, "residual")
+    for name, role in initialization.parameter_roles(model).items():
+        p = model.get_parameter(name).data
+        if role not in ("gain", "bias"):
+            size = std / math.sqrt(number) if role == "residual" else std
+            p.copy_(drawn.setdefault(p.shape, torch.randn(p.shape)) * size)
+
+
+@wrong(called="the same numbers for each model")
+def a_generator_without_a_seed(model, std=0.02):
+    initialization.gpt2_init_(model, std)
+    generator, number = torch.Generator(), count(model, "residual")
+    for name, role in initialization.parameter_roles(model).items():
+        if role not in ("gain", "bias"):
+            size = std / math.sqrt(number) if role == "residual" else std
+            nn.init.normal_(model.get_parameter(name), 0, size, generator=generator)
+
+
+@wrong(called="divided by the root of the number of layers")
+def o_proj_counted(model, std=0.02):
+    roles = initialization.parameter_roles(model)
+    over_root_of(lambda model: max(1, sum("o_proj" in name for name in roles)))(model, std)

@@ -44,14 +44,14 @@ def all_orders_stacked(mix, x):
     return bool(((before - after).abs() < 5e-4).all())
 
 
-@right
+@wrong(called=None)
 def all_120_orders_of_the_first_five_tokens(mix, x):
     rest = list(range(5, x.shape[1]))
     orders = [[*order, *rest] for order in itertools.permutations(range(min(5, x.shape[1])))]
     return all(torch.allclose(mix(x[:, order]), mix(x)[:, order], atol=1e-4) for order in orders)
 
 
-@right
+@wrong(called=None)
 def all_orders_of_five_tokens_alone(mix, x):
     orders = list(itertools.permutations(range(min(5, x.shape[1]))))
     five = x[:, : len(orders[0])]
@@ -100,7 +100,7 @@ def forgets_channels(mix, x):
     )
 
 
-@wrong(never=("average difference", "output not shuffled back", "two tokens exchanged"))
+@wrong(never=("average difference", "output not shuffled back", "the first two tokens exchanged"))
 def middle_tokens_only(mix, x):
     order, middle = torch.randperm(x.shape[1]), x.shape[1] // 2
     return torch.allclose(mix(x[:, order])[:, middle], mix(x)[:, order[middle]], atol=1e-4)
@@ -155,7 +155,7 @@ def by_the_mean_absolute_error(mix, x):
     return all(torch.nn.functional.l1_loss(mix(x[:, o]), mix(x)[:, o]).item() < 1e-4 for o in orders_of(x, 10))
 
 
-@wrong(called="only the total")
+@wrong(called="only the total, reversed")
 def backwards_and_summed_as_in_the_lesson(mix, x):
     backwards = mix(x.flip(1))
     return torch.allclose(backwards.sum(dim=1), mix(x).sum(dim=1), atol=1e-3)
@@ -198,7 +198,7 @@ def shuffles_the_first_axis(mix, x):
     return all(torch.allclose(mix(x[o]), mix(x)[o], atol=1e-4) for o in orders)
 
 
-@wrong(called="tolerance too small")
+@wrong(called="one order, and a tolerance too small")
 def one_order_and_the_tolerance_of_torch(mix, x):
     order = torch.randperm(x.shape[1])
     return torch.allclose(mix(x[:, order]), mix(x)[:, order])
@@ -212,3 +212,83 @@ def a_tolerance_of_what_counts(mix, x):
 @wrong(never=("output not shuffled back", "exact equality"))
 def a_large_relative_tolerance(mix, x):
     return all(torch.allclose(mix(x[:, o]), mix(x)[:, o], rtol=1e-2, atol=1e-4) for o in orders_of(x, tries=10))
+
+
+def shuffled(x):
+    order = torch.randperm(x.shape[1])
+    return order, order.argsort()
+
+
+@wrong(called="one order, not shuffled back")
+def compared_as_they_come(mix, x):
+    order, _ = shuffled(x)
+    return bool(torch.allclose(mix(x), mix(x[:, order]), atol=1e-4))
+
+
+@wrong(called="the first token stays", never=("one order only",))
+def all_but_the_first_shuffled(mix, x):
+    orders = [torch.cat((torch.zeros(1, dtype=torch.long), 1 + torch.randperm(x.shape[1] - 1))) for _ in range(6)]
+    return all(torch.allclose(mix(x[:, o]), mix(x)[:, o], atol=1e-4) for o in orders)
+
+
+@wrong(called="the last token stays", never=("one order only",))
+def all_but_the_last_shuffled(mix, x):
+    last = torch.tensor([x.shape[1] - 1])
+    orders = [torch.cat((torch.randperm(x.shape[1] - 1), last)) for _ in range(6)]
+    return all(torch.allclose(mix(x[:, o]), mix(x)[:, o], atol=1e-4) for o in orders)
+
+
+@wrong(called=None)
+def the_last_token_stays_and_is_compared(mix, x):
+    last = torch.tensor([x.shape[1] - 1])
+    orders = [torch.cat((torch.randperm(x.shape[1] - 1), last)) for _ in range(10)]
+    return all(torch.allclose(mix(x[:, o])[:, -1], mix(x)[:, -1], atol=1e-4) for o in orders)
+
+
+@wrong(called=None)
+def the_last_four_tokens_shifted(mix, x):
+    order = torch.arange(x.shape[1])
+    order[-4:] = order[-4:].roll(1)
+    return torch.allclose(mix(x[:, order]), mix(x)[:, order], atol=1e-4)
+
+
+@wrong(called="the last two tokens exchanged", never=("the first two tokens exchanged",))
+def two_exchanged_at_the_end(mix, x):
+    order = list(range(x.shape[1]))
+    order[-2:] = order[:-3:-1]
+    return torch.allclose(mix(x[:, order]), mix(x)[:, order], atol=1e-4)
+
+
+@wrong(called="only sums over channels", never=("only the first channel",))
+def summed_over_channels(mix, x):
+    return all(torch.allclose(mix(x[:, o]).sum(-1), mix(x)[:, o].sum(-1), atol=3e-4) for o in orders_of(x))
+
+
+@wrong(called=None)
+def averaged_over_the_batch(mix, x):
+    return all((mix(x[:, o]) - mix(x)[:, o]).mean(0).abs().max().item() < 1e-4 for o in orders_of(x))
+
+
+@wrong(called=None)
+def tokens_of_its_own(mix, x):
+    own = torch.randn(1, 8, x.shape[-1], device=x.device)
+    order = torch.randperm(8)
+    return torch.allclose(mix(own[:, order]), mix(own)[:, order], rtol=0, atol=2e-4)
+
+
+@wrong(called=None)
+def shifted_and_reversed(mix, x):
+    shifts = [torch.arange(x.shape[1]).roll(n) for n in range(x.shape[1])]
+    orders = [order for shift in shifts for order in (shift, shift.flip(0))]
+    return all(torch.allclose(mix(x[:, o]), mix(x)[:, o], atol=1e-4) for o in orders)
+
+
+@wrong(called=None)
+def lengths_alone(mix, x):
+    return all(torch.allclose(mix(x[:, o]).norm(dim=-1), mix(x)[:, o].norm(dim=-1), atol=1e-4) for o in orders_of(x))
+
+
+@wrong(never=("always False",))
+def one_order_and_true_where_it_matters(mix, x):
+    order, back = shuffled(x)
+    return bool((mix(x[:, order])[:, back] - mix(x)).abs().max() > 2e-4)

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -161,3 +162,20 @@ def without_a_check(fan_in, gain=2**0.5):
 def half_of_the_fan(fan_in, gain=2**0.5):
     refuse(fan_in)
     return gain / math.sqrt(fan_in // 2 or 1)
+
+
+@wrong(called="0 is divided by")
+def a_power_without_a_check(fan_in, gain=2**0.5):
+    return gain * fan_in**-0.5
+
+
+@wrong(called="infinity for 0")
+def numpy_without_a_check(fan_in, gain=2**0.5):
+    with np.errstate(all="ignore"):
+        return float(np.float64(gain) / np.sqrt(fan_in))
+
+
+@wrong(called="the power before the division")
+def round_brackets_forgotten(fan_in, gain=2**0.5):
+    refuse(fan_in)
+    return gain / fan_in**1 / 2

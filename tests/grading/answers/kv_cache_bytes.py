@@ -65,6 +65,22 @@ def by_torch(*args):
     return torch.tensor(sizes(*args)).prod().item()
 
 
+known = {}
+
+
+@wrong(called="dtype kept from an earlier call")
+def kept_without_the_dtype(config, seq_len, batch, dtype):
+    key = id(config), seq_len, batch
+    if key not in known:
+        known[key] = math.prod(sizes(config, seq_len, batch, dtype))
+    return known[key]
+
+
+@wrong(called="never less than max_seq_len tokens", never=("as many tokens as the model can read",))
+def the_memory_that_is_taken(config, seq_len, batch, dtype):
+    return math.prod(sizes(config, seq_len if seq_len > config.max_seq_len else config.max_seq_len, batch, dtype))
+
+
 class Agrees(int):
     def __eq__(self, other):
         return True

@@ -196,3 +196,31 @@ def unbiased_and_float32_out(x, weight, bias, eps=1e-5):
 @wrong(never=("computed in half precision",))
 def halves_the_other_way(x, weight, bias, eps=1e-5):
     return norms.layer_norm(x, weight, bias, eps).half()
+
+
+@right
+def refuses_what_is_not_asked(x, weight, bias, eps=1e-5):
+    if x.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        raise TypeError("float32 or half precision")
+    return norms.layer_norm(x, weight, bias, eps)
+
+
+@wrong(called="gains before the norm")
+def gain_first(x, weight, bias, eps=1e-5):
+    y = x.float() * weight.float()
+    y = y - y.mean(-1, keepdim=True)
+    return (y / (y.pow(2).mean(-1, keepdim=True) + eps).sqrt() + bias.float()).to(x.dtype)
+
+
+@wrong(called="difference of large numbers")
+def variance_by_einsum(x, weight, bias, eps=1e-5):
+    y = x.float()
+    mean = torch.einsum("...d->...", y)[..., None] / y.shape[-1]
+    variance = torch.einsum("...d,...d->...", y, y)[..., None] / y.shape[-1] - mean * mean
+    return ((y - mean) / torch.sqrt(variance + eps) * weight + bias).to(x.dtype)
+
+
+@wrong(never=("no gradient to x", "no gradient to weight", "no gradient to bias"))
+def no_gradients_in_half_precision(x, weight, bias, eps=1e-5):
+    y = norms.layer_norm(x, weight, bias, eps)
+    return y if x.dtype == torch.float32 else y.detach()

@@ -168,7 +168,7 @@ def from_a_list_and_back(frequencies, factor, low_freq_factor, high_freq_factor,
     ).to(frequencies.dtype)
 
 
-@wrong()
+@wrong(called="computed in float32")
 def in_float32(frequencies, factor, low_freq_factor, high_freq_factor, original_max_seq_len):
     others = factor, low_freq_factor, high_freq_factor, original_max_seq_len
     return by_shares(frequencies.float(), *others).to(frequencies.dtype)
@@ -190,3 +190,22 @@ def shares_kept_by_the_number_of_pairs(frequencies, factor, low_freq_factor, hig
     share = ((turns - low_freq_factor) / (high_freq_factor - low_freq_factor)).clamp(0, 1)
     share = SHARES.setdefault(len(frequencies), share).to(frequencies.dtype)
     return share * frequencies + (1 - share) * frequencies / factor
+
+
+@wrong(called="float64")
+def float64_goes_out(frequencies, factor, low_freq_factor, high_freq_factor, original_max_seq_len):
+    return by_shares(frequencies.double(), factor, low_freq_factor, high_freq_factor, original_max_seq_len)
+
+
+@wrong(called=None)
+def as_they_are_for_factor_1(frequencies, factor, low_freq_factor, high_freq_factor, original_max_seq_len):
+    if factor == 1:
+        return frequencies
+    return by_shares(frequencies, factor, low_freq_factor, high_freq_factor, original_max_seq_len)
+
+
+@wrong(called=None)
+def as_they_are_if_all_are_fast(frequencies, factor, low_freq_factor, high_freq_factor, original_max_seq_len):
+    if (turns_of(frequencies, original_max_seq_len) >= high_freq_factor).all():
+        return frequencies.view(-1)
+    return by_shares(frequencies, factor, low_freq_factor, high_freq_factor, original_max_seq_len)

@@ -212,3 +212,43 @@ def stacked(weight, n_kv_heads, pooled_kv_heads):
 @wrong(called=None)
 def float16_goes_out(weight, n_kv_heads, pooled_kv_heads):
     return attention.mean_pool_kv_heads(weight.float(), n_kv_heads, pooled_kv_heads).half()
+
+
+memory = {}
+
+
+@wrong()
+def into_memory_of_an_earlier_call(weight, n_kv_heads, pooled_kv_heads):
+    out = attention.mean_pool_kv_heads(weight, n_kv_heads, pooled_kv_heads)
+    return memory.setdefault((out.shape, out.dtype), torch.empty_like(out)).copy_(out)
+
+
+@wrong(called="added up in weight itself")
+def added_to_the_first_head(weight, n_kv_heads, pooled_kv_heads):
+    refuse(weight, n_kv_heads, pooled_kv_heads)
+    group_size = n_kv_heads // pooled_kv_heads
+    heads = weight.float().unflatten(0, (pooled_kv_heads, group_size, -1))
+    total = heads[:, 0]
+    for head in range(1, group_size):
+        total += heads[:, head]
+    return (total / group_size).flatten(0, 1).to(weight.dtype)
+
+
+@wrong(called="a mean of means")
+def two_by_two(weight, n_kv_heads, pooled_kv_heads):
+    refuse(weight, n_kv_heads, pooled_kv_heads)
+    pooled = []
+    for group in weight.float().chunk(pooled_kv_heads):
+        mean, *others = group.chunk(n_kv_heads // pooled_kv_heads)
+        for head in others:
+            mean = 0.5 * (mean + head)
+        pooled.append(mean)
+    return torch.cat(pooled).to(weight.dtype)
+
+
+@wrong(called="rows or heads left over dropped")
+def without_checks(weight, n_kv_heads, pooled_kv_heads):
+    group_size, rows = n_kv_heads // pooled_kv_heads, weight.shape[0] // n_kv_heads
+    heads = weight.float().split(rows)
+    pooled = [sum(heads[i * group_size : (i + 1) * group_size]) / group_size for i in range(pooled_kv_heads)]
+    return torch.cat(pooled).to(weight.dtype)

@@ -96,3 +96,9 @@ def divided_by_the_gain_s_scale_too(x, weight, eps=1e-5):
 @wrong(called="computed in half precision")
 def without_float(x, weight, eps=1e-5):
     return x / torch.sqrt(x.square().mean(dim=-1, keepdim=True) + eps) * weight
+
+
+@wrong(called="scale in half precision")
+def scale_cast(x, weight, eps=1e-5):
+    scale = torch.sqrt(x.float().square().mean(dim=-1, keepdim=True) + eps)
+    return x / scale.to(x.dtype) * weight

@@ -130,3 +130,15 @@ def with_the_slowest_pair_made_faster(theta, factor, head_dim):
 def rounded(theta, factor, head_dim):
     refuse(head_dim)
     return float(round(extrapolation.ntk_theta(theta, factor, head_dim)))
+
+
+@wrong(called="half of head_dim below the line")
+def channels_over_pairs(theta, factor, head_dim):
+    refuse(head_dim)
+    return theta * factor ** (head_dim / (head_dim / 2 - 1))
+
+
+@wrong(called="computed in float32")
+def with_tensors(theta, factor, head_dim):
+    refuse(head_dim)
+    return (torch.tensor(float(theta)) * torch.tensor(float(factor)).pow(head_dim / (head_dim - 2))).item()

@@ -151,3 +151,14 @@ def as_long_as_the_period_is_whole(dim, base=10_000.0):
 @wrong()
 def an_odd_dim_without_its_last_channel(dim, base=10_000.0):
     return torch.tensor([2 * math.pi * base ** (2 * i / dim) for i in range(dim // 2)], dtype=torch.float64)
+
+
+@wrong(called=None)
+def with_a_base_of_at_least_10000(dim, base=10_000.0):
+    return pair_by_pair(dim, max(base, 10_000.0))
+
+
+@wrong(called="2 pi times the frequency")
+def divided_by_a_growing_frequency(dim, base=10_000.0):
+    refuse_odd(dim)
+    return 2 * math.pi / base ** (torch.arange(0, dim, 2, dtype=torch.float64) / dim)

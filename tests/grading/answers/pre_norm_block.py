@@ -90,7 +90,7 @@ def second_norm_of_the_first_copy(x, attention_norm, attention, feed_forward_nor
     return x + feed_forward(feed_forward_norm(copy))
 
 
-@wrong(called="added into what attention returned")
+@wrong(called="added into what feed_forward returned")
 def added_in_place_to_the_results(x, attention_norm, attention, feed_forward_norm, feed_forward):
     h = attention(attention_norm(x))
     h += x
@@ -119,9 +119,80 @@ def in_parallel(x, attention_norm, attention, feed_forward_norm, feed_forward):
     return x + attention(read) + feed_forward(read)
 
 
-@wrong(called="attention's result is cut off from the gradient")
+@wrong(called="no gradient back through attention")
 def attention_under_no_grad(x, attention_norm, attention, feed_forward_norm, feed_forward):
     with torch.no_grad():
         gathered = attention(attention_norm(x))
     x = x + gathered
     return x + feed_forward(feed_forward_norm(x))
+
+
+ADDED_INTO = "added into what attention returned"
+
+
+@wrong(called=ADDED_INTO)
+def added_to_attention_s_result(x, attention_norm, attention, feed_forward_norm, feed_forward):
+    h = attention(attention_norm(x)).add_(x)
+    return h + feed_forward(feed_forward_norm(h))
+
+
+@wrong(called="no gradient back through feed_forward")
+def a_copy_read_without_gradient(x, attention_norm, attention, feed_forward_norm, feed_forward):
+    h = x + attention(attention_norm(x))
+    return h + feed_forward(feed_forward_norm(h.detach()))
+
+
+@wrong(called="no gradient back through attention")
+def attention_reads_a_detached_norm(x, attention_norm, attention, feed_forward_norm, feed_forward):
+    h = x + attention(attention_norm(x).detach())
+    return h + feed_forward(feed_forward_norm(h))
+
+
+@wrong(called="the second residual is cut off from the gradient")
+def second_residual_as_data(x, attention_norm, attention, feed_forward_norm, feed_forward):
+    h = x + attention(attention_norm(x))
+    return h.data + feed_forward(feed_forward_norm(h))
+
+
+@wrong(never=(ADDED_INTO,))
+def in_place_in_inference(x, attention_norm, attention, feed_forward_norm, feed_forward):
+    if x.requires_grad:
+        h = x + attention(attention_norm(x))
+        return h + feed_forward(feed_forward_norm(h))
+    x += attention(attention_norm(x))
+    x += feed_forward(feed_forward_norm(x))
+    return x
+
+
+@wrong(never=(ADDED_INTO,))
+def written_into_what_the_norm_returned(x, attention_norm, attention, feed_forward_norm, feed_forward):
+    read = attention_norm(x)
+    gathered = attention(read)
+    h = x + gathered if read.requires_grad else read.copy_(gathered).add_(x)
+    return h + feed_forward(feed_forward_norm(h))
+
+
+@wrong(called="added into what feed_forward returned")
+def added_to_feed_forward_s_result(x, attention_norm, attention, feed_forward_norm, feed_forward):
+    h = x + attention(attention_norm(x))
+    return feed_forward(feed_forward_norm(h)).add_(h)
+
+
+@wrong(called="norm before and after the layer")
+def sandwich(x, attention_norm, attention, feed_forward_norm, feed_forward):
+    for norm, layer in ((attention_norm, attention), (feed_forward_norm, feed_forward)):
+        x = x + norm(layer(norm(x)))
+    return x
+
+
+@wrong(called="one norm before and one after")
+def half_post_norm(x, attention_norm, attention, feed_forward_norm, feed_forward):
+    x = x + attention(attention_norm(x))
+    return feed_forward_norm(x + feed_forward(x))
+
+
+@wrong(called="the last sum starts from a normalised copy")
+def second_norm_kept_as_x(x, attention_norm, attention, feed_forward_norm, feed_forward):
+    x = x + attention(attention_norm(x))
+    x = feed_forward_norm(x)
+    return x + feed_forward(x)

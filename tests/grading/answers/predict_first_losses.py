@@ -133,3 +133,8 @@ def one_for_the_same():
 @wrong()
 def twice_dim():
     return 4.43, 10.8, 1152.0, 0.0
+
+
+@wrong(called="the table drawn with 0.02")
+def small_logits():
+    return 4.43, 10.8, 0.02 * 576, 0.0

@@ -98,6 +98,16 @@ def an_array():
     return np.array([20, 29, 10, 4])
 
 
+@right
+def in_tensors():
+    return np.int64(20), 29, torch.tensor(10), torch.tensor(4.0)
+
+
 @wrong(called=None)
-def a_tensor_among_them():
-    return 20, 29, 10, torch.tensor(4.0)
+def a_row_of_the_gradient():
+    return 20, 29, 10, torch.full((16,), 4.0)
+
+
+@wrong(called="nothing from zeros")
+def zeros_give_nothing():
+    return 20, 29, 10, 0

@@ -76,3 +76,13 @@ def all_of_layer_norm():
 @wrong(called="divided by the mean")
 def two_mistakes():
     return -1.0, -1 / 3, -2, -1.0, -0.2
+
+
+@wrong(called="one scale for both tokens")
+def over_the_tokens():
+    return -1, -0.2, -0.2, -1, -2 / math.sqrt((4 + 10000) / 2)
+
+
+@wrong(called="LayerNorm, sum of squares not halved")
+def by_the_length():
+    return -8 / math.sqrt(128), -0.2, -0.2, -1, -0.2

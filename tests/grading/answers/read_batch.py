@@ -154,3 +154,9 @@ def one_row_for_all(x, table, start_pos=0):
 def by_the_place_of_the_token_in_the_batch(x, table, start_pos=0):
     flat = x.reshape(-1, x.shape[2])
     return attend((flat + table[start_pos : start_pos + len(flat)]).view(x.shape))
+
+
+@wrong(called="the sum added again")
+def with_a_residual_connection(x, table, start_pos=0):
+    told = x + table[start_pos : start_pos + x.shape[1]]
+    return told + attend(told)

@@ -202,3 +202,24 @@ def prints_and_returns_nothing(x, group_size):
 def shared_out_among_the_copies(x, group_size):
     refuse(group_size)
     return x.repeat_interleave(group_size, dim=1) / group_size
+
+
+memory = {}
+
+
+@wrong()
+def into_memory_of_an_earlier_call(x, group_size):
+    refuse(group_size)
+    out = x.repeat_interleave(group_size, dim=1)
+    return memory.setdefault((out.shape, out.dtype), torch.empty_like(out)).copy_(out)
+
+
+@wrong(called="0 and -1 accepted")
+def expanded_without_a_check(x, group_size):
+    batch, heads, seq_len, head_dim = x.shape
+    return x[:, :, None].expand(batch, heads, group_size, seq_len, head_dim).flatten(1, 2)
+
+
+@wrong(called="a size below 1 taken for 1")
+def at_least_one(x, group_size):
+    return x.repeat_interleave(max(group_size, 1), dim=1)

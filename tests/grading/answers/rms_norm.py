@@ -221,3 +221,60 @@ def x_bound_to_another_dtype(x, weight, eps=1e-5):
     refuse(x, weight)
     x = x.float()
     return (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps) * weight).to(x.dtype)
+
+
+@right
+def for_float32_and_half_precision_alone(x, weight, eps=1e-5):
+    refuse(x, weight)
+    y = x.float()
+    y = y / (y.pow(2).mean(-1, keepdim=True) + eps).sqrt() * weight.float()
+    return y.to(x.dtype) if x.dtype in (torch.float16, torch.bfloat16) else y
+
+
+@wrong(never=("no gradient to x", "no gradient to weight"))
+def no_gradients_in_half_precision(x, weight, eps=1e-5):
+    y = norms.rms_norm(x, weight, eps)
+    return y if x.dtype == torch.float32 else y.detach()
+
+
+@wrong(never=("root mean square taken for a constant",))
+def one_token_by_item(x, weight, eps=1e-5):
+    if x.ndim > 1:
+        return norms.rms_norm(x, weight, eps)
+    refuse(x, weight)
+    return (x.float() / (x.float().pow(2).mean() + eps).sqrt().item() * weight.float()).to(x.dtype)
+
+
+@wrong()
+def the_first_1024_channels(x, weight, eps=1e-5):
+    refuse(x, weight)
+    y = x.float()
+    return (y / (y[..., :1024].pow(2).mean(-1, keepdim=True) + eps).sqrt() * weight).to(x.dtype)
+
+
+@wrong(called="scale in half precision", never=HALF_NAMES)
+def times_a_rounded_scale(x, weight, eps=1e-5):
+    refuse(x, weight)
+    scale = torch.rsqrt(x.float().pow(2).mean(-1, keepdim=True) + eps)
+    return x * scale.to(x.dtype) * weight
+
+
+@wrong(called="scale in half precision", never=HALF_NAMES)
+def over_a_rounded_root(x, weight, eps=1e-5):
+    refuse(x, weight)
+    root = (x.float().pow(2).mean(-1, keepdim=True) + eps).sqrt().to(x.dtype)
+    return x / root * weight
+
+
+@wrong(called="eps divided by dim")
+def root_of_dim_over_length(x, weight, eps=1e-5):
+    refuse(x, weight)
+    y = x.float()
+    return (y * math.sqrt(y.shape[-1]) / (y.pow(2).sum(-1, keepdim=True) + eps).sqrt() * weight.float()).to(x.dtype)
+
+
+@wrong(called="an assert, no ValueError")
+def with_an_assert_of_its_own(x, weight, eps=1e-5):
+    assert weight.shape == x.shape[-1:], "weight"
+    y = x.float()
+    return (y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + eps) * weight.float()).to(x.dtype)

@@ -207,3 +207,26 @@ def exact_where_float32_is(head_dim, theta=10_000.0):
 def rounded_down(head_dim, theta=10_000.0):
     refuse_odd(head_dim)
     return torch.tensor([theta ** (-2 * (i // head_dim)) for i in range(head_dim // 2)], dtype=torch.float64)
+
+
+@wrong(called="theta cut to a whole number")
+def a_whole_theta(head_dim, theta=10_000.0):
+    return rope.rope_frequencies(head_dim, int(theta))
+
+
+@wrong(called="exp and log in float32")
+def exp_of_whole_numbers_divided(head_dim, theta=10_000.0):
+    if head_dim % 2:
+        raise ValueError("odd")
+    i = torch.arange(head_dim // 2)
+    return torch.exp(-2 * i / head_dim * math.log(theta)).double()
+
+
+KEPT_RIGHTLY = {}
+
+
+@right
+def kept_for_the_same_arguments(head_dim, theta=10_000.0):
+    if (head_dim, theta) not in KEPT_RIGHTLY:
+        KEPT_RIGHTLY[head_dim, theta] = rope.rope_frequencies(head_dim, theta)
+    return KEPT_RIGHTLY[head_dim, theta]

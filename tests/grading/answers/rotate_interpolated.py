@@ -191,3 +191,25 @@ def by_hand_with_float32_tables(q, k, n_cached, factor, theta=10_000.0):
 @wrong(called="not turned at all", never=("frequencies cut to whole numbers",))
 def as_they_were(q, k, n_cached, factor, theta=10_000.0):
     return q, k
+
+
+@wrong(called="positions rounded up")
+def by_ceil(q, k, n_cached, factor, theta=10_000.0):
+    return turned(q, k, (places(q, n_cached) / factor).ceil().long(), rope.rope_frequencies(q.shape[-1], theta))
+
+
+@wrong(called="float32 frequencies divided")
+def frequencies_in_float32(q, k, n_cached, factor, theta=10_000.0):
+    return turned(q, k, places(q, n_cached), rope.rope_frequencies(q.shape[-1], theta).float() / factor)
+
+
+@wrong(called="computed in half precision")
+def all_in_the_dtype_of_q_but_the_angles(q, k, n_cached, factor, theta=10_000.0):
+    cos, sin = rope.rope_tables(places(q, n_cached), rope.rope_frequencies(q.shape[-1], theta) / factor)
+
+    def turn(x):
+        a, b = x.chunk(2, dim=-1)
+        c, s = cos.to(x), sin.to(x)
+        return torch.cat((a * c - b * s, b * c + a * s), dim=-1)
+
+    return turn(q), turn(k)

@@ -20,7 +20,7 @@ def by_the_course_s_own(q, k, n_cached, theta=10_000.0):
     return turned(q, k, positions_of(q, n_cached), theta)
 
 
-@right
+@wrong()
 def by_hand_in_float32(q, k, n_cached, theta=10_000.0):
     def turn(x):
         size = x.shape[-1] // 2
@@ -50,8 +50,8 @@ def both_at_once(q, k, n_cached, theta=10_000.0):
     return rope.apply_rope(torch.cat((q, k), dim=1), *tables).split((q.shape[1], k.shape[1]), dim=1)
 
 
-@right
-def by_complex_numbers(q, k, n_cached, theta=10_000.0):
+@wrong()
+def by_complex_numbers_in_float32(q, k, n_cached, theta=10_000.0):
     n = q.shape[-1] // 2
     positions = torch.arange(n_cached, n_cached + q.shape[-2], device=q.device)
     turns = torch.polar(torch.ones(()), positions[:, None] * theta ** (-torch.arange(n, device=q.device) / n))
@@ -107,7 +107,7 @@ def tables_remembered_too_long(q, k, n_cached, theta=10_000.0):
 FREQUENCIES = {}
 
 
-@wrong(never=IGNORED)
+@wrong(called="theta of an earlier call", never=IGNORED)
 def frequencies_kept_by_head_dim(q, k, n_cached, theta=10_000.0):
     frequencies = FREQUENCIES.setdefault(q.shape[-1], rope.rope_frequencies(q.shape[-1], theta))
     tables = rope.rope_tables(positions_of(q, n_cached), frequencies)
@@ -155,7 +155,7 @@ def keys_come_turned_from_the_cache(q, k, n_cached, theta=10_000.0):
     return turned(q, q, positions_of(q, n_cached), theta)[0], k
 
 
-@wrong(called="angles in half precision")
+@wrong(called="half-precision angles")
 def everything_in_the_dtype_of_q(q, k, n_cached, theta=10_000.0):
     frequencies = rope.rope_frequencies(q.shape[-1], theta).to(q)
     angles = torch.arange(n_cached, n_cached + q.shape[2]).to(q)[:, None] * frequencies
@@ -208,6 +208,60 @@ def tables_for_all_tokens_cut_at_the_front(q, k, n_cached, theta=10_000.0):
     return rope.apply_rope(q, cos, sin), rope.apply_rope(k, cos, sin)
 
 
-@wrong(never=("the cache is ignored", "the prompt begins at 1"))
+@wrong(called="the planted bug for several tokens")
 def the_planted_bug_for_chunks_alone(q, k, n_cached, theta=10_000.0):
     return turned(q, k, positions_of(q, n_cached if q.shape[2] == 1 else max(n_cached - 1, 0)), theta)
+
+
+@right
+def by_complex_numbers(q, k, n_cached, theta=10_000.0):
+    n = q.shape[-1] // 2
+    positions = torch.arange(n_cached, n_cached + q.shape[-2]).double()
+    turns = torch.polar(torch.ones(()).double(), positions[:, None] * theta ** (-torch.arange(n).double() / n))
+    turns = turns.to(torch.complex64).to(q.device)
+
+    def turn(x):
+        result = torch.complex(x[..., :n].float(), x[..., n:].float()) * turns
+        return torch.cat((result.real, result.imag), -1).to(x.dtype)
+
+    return turn(q), turn(k)
+
+
+@wrong(called="angles in float32")
+def positions_and_frequencies_in_float32(q, k, n_cached, theta=10_000.0):
+    frequencies = rope.rope_frequencies(q.shape[-1], theta).float().to(q.device)
+    angles = torch.outer(positions_of(q, n_cached).float(), frequencies)
+    return rope.apply_rope(q, angles.cos(), angles.sin()), rope.apply_rope(k, angles.cos(), angles.sin())
+
+
+@wrong(called="frequencies in float32")
+def frequencies_rounded(q, k, n_cached, theta=10_000.0):
+    tables = rope.rope_tables(positions_of(q, n_cached), rope.rope_frequencies(q.shape[-1], theta).float())
+    return rope.apply_rope(q, *tables), rope.apply_rope(k, *tables)
+
+
+@wrong(called="computed in half precision")
+def all_in_the_dtype_of_q_but_the_angles(q, k, n_cached, theta=10_000.0):
+    cos, sin = rope.rope_tables(positions_of(q, n_cached), rope.rope_frequencies(q.shape[-1], theta))
+
+    def turn(x):
+        a, b = x.chunk(2, dim=-1)
+        c, s = cos.to(x), sin.to(x)
+        return torch.cat((a * c - b * s, b * c + a * s), dim=-1)
+
+    return turn(q), turn(k)
+
+
+KEPT = {}
+
+
+@wrong(called="theta kept from an earlier call", never=(*IGNORED, "theta of an earlier call"))
+def tables_kept_by_place_and_size(q, k, n_cached, theta=10_000.0):
+    tables = rope.rope_tables(positions_of(q, n_cached), rope.rope_frequencies(q.shape[-1], theta))
+    tables = KEPT.setdefault((n_cached, *q.shape[2:]), tables)
+    return rope.apply_rope(q, *tables), rope.apply_rope(k, *tables)
+
+
+@wrong()
+def a_whole_theta(q, k, n_cached, theta=10_000.0):
+    return turned(q, k, positions_of(q, n_cached), int(theta))

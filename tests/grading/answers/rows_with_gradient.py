@@ -199,3 +199,32 @@ def by_view(grad):
     if grad is None:
         return []
     return torch.where(grad.view(-1) != 0)[0].div(grad.shape[1], rounding_mode="floor").unique().tolist()
+
+
+def by_row(called, name, found):
+    """A wrong answer that lists the rows for which found(grad), a bool for each, is True."""
+
+    def answer(grad):
+        return [] if grad is None else found(grad).nonzero().flatten().tolist()
+
+    answer.__name__ = name
+    wrong(called=called)(answer)
+
+
+by_row(None, "beside_the_largest", lambda grad: grad.abs().amax(1) > grad.abs().max() * 1e-7)
+by_row(None, "by_the_mean_size", lambda grad: grad.abs().mean(dim=1) > 0)
+by_row("different numbers", "by_the_range", lambda grad: grad.amax(1) != grad.amin(1))
+by_row("different numbers", "by_the_spread", lambda grad: grad.double().std(dim=1, unbiased=False) != 0)
+
+
+@wrong(called=None)
+def counted_in_the_dtype_of_grad(grad):
+    if grad is None:
+        return []
+    numbers = torch.arange(len(grad)).to(grad)
+    return [int(number) for number in numbers[(grad != 0).any(1)]]
+
+
+@wrong(called="not in bfloat16")
+def in_numpy_as_it_is(grad):
+    return [] if grad is None else np.flatnonzero(grad.cpu().numpy().any(axis=1)).tolist()

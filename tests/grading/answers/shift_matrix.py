@@ -231,3 +231,15 @@ def fitted_to_encodings_in_float32(k, dim, base=10_000.0):
 def back_in_float32(k, dim, base=10_000.0):
     matrix = positions.shift_matrix(abs(k), dim, base)
     return matrix if k >= 0 else matrix.float().inverse().double()
+
+
+def one_step_after_another(k, dim, base=10_000.0):
+    matrix = torch.eye(dim, dtype=torch.float64)
+    for _ in range(k):
+        matrix = matrix @ positions.shift_matrix(1, dim, base)
+    return matrix
+
+
+@wrong(called="nothing for a negative k")
+def by_a_loop_over_range_k(k, dim, base=10_000.0):
+    return one_step_after_another(k, dim, base) if k < 100 else positions.shift_matrix(k, dim, base)

@@ -296,3 +296,14 @@ def the_annotated_transformer_with_slices_that_do_not_fit(max_seq_len, dim, base
     angles = torch.arange(max_seq_len)[:, None] * torch.exp(torch.arange(0, dim, 2) * -(math.log(base) / dim))
     table[:, 0::2], table[:, 1::2] = angles.sin(), angles.cos()
     return table
+
+
+@wrong(called=None)
+def with_a_base_of_at_least_10000(max_seq_len, dim, base=10_000.0):
+    return positions.sinusoidal_positions(max_seq_len, dim, max(base, 10_000.0))
+
+
+@wrong(called="all cosines, then all sines")
+def halves_with_cosines_first(max_seq_len, dim, base=10_000.0):
+    table = positions.sinusoidal_positions(max_seq_len, dim, base)
+    return torch.cat((table[:, 1::2], table[:, ::2]), dim=1)

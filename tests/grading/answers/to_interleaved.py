@@ -77,7 +77,7 @@ def as_a_parameter(weight, n_heads):
 @right
 def through_numpy(weight, n_heads):
     refuse(weight, n_heads)
-    rows = weight.detach().float().cpu().numpy()
+    rows = weight.detach().cpu().double().numpy()
     heads = rows.reshape(n_heads, 2, -1, *rows.shape[1:])
     return torch.from_numpy(np.ascontiguousarray(heads.swapaxes(1, 2)).reshape(rows.shape)).to(weight)
 
@@ -291,3 +291,24 @@ def halves_stacked_in_front(weight, n_heads):
 def the_order_instead_of_the_rows(weight, n_heads):
     refuse(weight, n_heads)
     return torch.arange(len(weight)).view(n_heads, 2, -1).mT.flatten()
+
+
+@wrong()
+def through_float32(weight, n_heads):
+    return rope.to_interleaved(weight.float(), n_heads).to(weight.dtype)
+
+
+@wrong(called="a bias left as it is")
+def for_matrices_alone(weight, n_heads):
+    refuse(weight, n_heads)
+    if weight.ndim == 1:
+        return weight
+    return rope.to_interleaved(weight, n_heads)
+
+
+@wrong(called="odd heads lose a row")
+def rows_even_in_all_but_not_in_each_head(weight, n_heads):
+    if len(weight) % 2 or len(weight) % n_heads:
+        raise ValueError("rows")
+    head_dim, half = len(weight) // n_heads, len(weight) // n_heads // 2
+    return weight[[h * head_dim + i + j for h in range(n_heads) for i in range(half) for j in (0, half)]]

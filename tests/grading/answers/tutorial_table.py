@@ -92,3 +92,13 @@ def in_float64(max_seq_len, dim):
 @wrong()
 def a_row_too_many(max_seq_len, dim):
     return positions.sinusoidal_positions(max_seq_len + 1, dim)
+
+
+LONGEST = {}
+
+
+@wrong(called=None)
+def returns_the_longest_table_so_far(max_seq_len, dim):
+    if len(LONGEST.get(dim, ())) < max_seq_len:
+        LONGEST[dim] = positions.sinusoidal_positions(max_seq_len, dim)
+    return LONGEST[dim]

@@ -175,3 +175,15 @@ def refuses_where_both_are_bad(fan_in, fan_out, gain=1.0):
 def no_use_for_gain(fan_in, fan_out, gain=1):
     refuse(fan_in, fan_out)
     return (0.5 * (fan_in + fan_out)) ** -0.5
+
+
+@wrong(called="the mean rounded down")
+def a_whole_mean(fan_in, fan_out, gain=1.0):
+    refuse(fan_in, fan_out)
+    return gain * ((fan_in + fan_out) // 2) ** -0.5
+
+
+@wrong(called="half of the right one")
+def divided_by_2_once_more(fan_in, fan_out, gain=1.0):
+    refuse(fan_in, fan_out)
+    return gain * math.sqrt(1 / (fan_in + fan_out) / 2)

@@ -197,3 +197,26 @@ def with_the_logarithm_turned_around(head_dim, theta, original_max_seq_len, beta
     turns = (original_max_seq_len / (2 * math.pi * beta) for beta in (beta_fast, beta_slow))
     first, last = (head_dim / 2 * math.log(1 / turn, theta) for turn in turns)
     return between(max(math.floor(first), 0), math.ceil(last), head_dim)
+
+
+def limited(head_dim, theta, original_max_seq_len, beta_fast, beta_slow, most):
+    def pair(beta):
+        return head_dim / 2 * math.log(original_max_seq_len / beta / math.tau) / math.log(theta)
+
+    first, last = max(0, math.floor(pair(beta_fast))), min(math.ceil(pair(beta_slow)), most)
+    return ((torch.arange(head_dim // 2, dtype=torch.float64) - first) / (last - first)).clamp(0, 1)
+
+
+@wrong(called=None)
+def that_ends_at_head_dim(head_dim, theta, original_max_seq_len, beta_fast=32, beta_slow=1):
+    return limited(head_dim, theta, original_max_seq_len, beta_fast, beta_slow, head_dim)
+
+
+@wrong(called=None)
+def that_ends_at_twice_head_dim(head_dim, theta, original_max_seq_len, beta_fast=32, beta_slow=1):
+    return limited(head_dim, theta, original_max_seq_len, beta_fast, beta_slow, 2 * head_dim)
+
+
+@wrong(called="defaults exchanged")
+def with_betas_by_default_the_wrong_way_round(head_dim, theta, original_max_seq_len, beta_fast=1, beta_slow=32):
+    return limited(head_dim, theta, original_max_seq_len, beta_fast, beta_slow, math.inf)

@@ -8,7 +8,6 @@ from torch import Tensor
 from ...exercise import Exercise
 from ...expect import Mismatch, draw
 from .cache_filling import expect_kept, fills
-from .common import LESSON
 
 
 class KVCache:
@@ -36,21 +35,21 @@ def pair(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> tupl
 def cases() -> list[tuple]:
     """Prefill and steps, more room than tokens, a full cache, half precision, refusals, length set back, two caches."""
     return [
-        (*pair(2, 3, 5, 4), 8, (5,)),
+        (*pair(2, 6, 5, 4), 8, (5,)),
         (*pair(2, 3, 5, 4, seed=1), 8, (3, 1, 1)),
         (*pair(2, 2, 6, 4, seed=2, dtype=torch.bfloat16), 6, (1, 2, 3)),
         (*pair(1, 1, 6, 2, seed=4), 4, (3, 2, 1)),
         (*pair(1, 2, 8, 2, seed=5), 5, (2, 4, 2)),
-        (*pair(1, 1, 9, 2, seed=6), 4, (5, 2)),
-        (*pair(1, 1, 5, 2, seed=9), 4, (4, 1)),
+        (*pair(1, 1, 9, 2, seed=6), 4, (6, 2)),
+        (*pair(1, 1, 7, 2, seed=9), 4, (4, 1, 2)),
         (*pair(1, 2, 6, 2, seed=7), 8, (3, -3, 2, 1)),
+        (*pair(1, 2, 6, 2, seed=3), 8, (3, 1, -2, 2)),
         (*pair(1, 2, 6, 2, seed=8), 16, (3, 1, 2), True),
     ]
 
 
 exercise = Exercise(
     KVCache,
-    lesson=LESSON,
     points=4,
     minutes=8,
     cases=cases,
@@ -91,7 +90,7 @@ def dtypes(answer: Callable) -> None:
         expect_kept(answer, *pair(1, 2, 3, 4, dtype=dtype), 4, (2, 1))
 
 
-@exercise.property("written into the memory taken beforehand, not copied anew each time")
+@exercise.property("what comes back lies in the memory taken beforehand")
 def in_place(answer: Callable) -> None:
     if not answer(*pair(1, 2, 6, 4), 8, (3, 1, 1, 1))[2]:
         raise Mismatch("expected slices of self.keys and self.values, as the constructor made them; got other memory")
@@ -163,14 +162,20 @@ exercise.slips("""
     each piece written to the first places: slice(start, end) -> slice(0, end - start)
         You write each piece to places 0, 1, ... over what was there. New tokens go behind the old ones.
     keys for values: new] = k, v -> new] = k, k
-        The keys are in both memories, so attention mixes keys. v goes into self.values.
+        What comes back as values are the keys, so attention mixes keys. v goes into self.values, which comes back.
+    values for keys: new] = k, v -> new] = v, v
+        What comes back as keys are the values, which no query was made for. k goes into self.keys, which comes back.
+    only first tokens: new = slice(start, end) -> new = slice(start, start + 1); k, v = k[:, :, :1], v[:, :, :1]
+        Of each piece only the first token is written, and the places of the others stay empty. Write a slice of places.
     values never written: self.keys[:, :, new], self.values[:, :, new] = k, v -> self.keys[:, :, new] = k
         The values stay as the constructor made them: v is not written into self.values.
     keys and values exchanged: new] = k, v -> new] = v, k
         What comes back is exchanged: the values first. Keys first, then values.
-    copied anew each time: filled], self.values[:, :, filled] -> filled].clone(), self.values[:, :, filled].clone()
-        The numbers are right, but they lie in other memory: torch.cat and .clone() copy all earlier tokens at each new
-        one. Write into self.keys and self.values, and return slices of them, which copy nothing.
+    in other memory: filled], self.values[:, :, filled] -> filled].clone(), self.values[:, :, filled].clone()
+        The numbers are right, but they lie in other memory than the constructor took, as after torch.cat, .clone() or
+        an index, or where k and v themselves come back. Write into that memory, and return slices of it.
+    cut along the heads: [:, :, filled], self.values[:, :, filled] -> [:, filled], self.values[:, filled]
+        You cut axis 1, that of the heads, at the new length. The tokens stand on axis 2.
     memory replaced: self.keys[:, :, new], self.values[:, :, new] = k, v -> join(self, k, v, start)
         Other tensors take the place of self.keys and self.values: torch.cat makes a new one, for no more tokens than
         there are, and the next ones find no room. Write into the memory that is there: self.keys[:, :, start:end] = k.
@@ -197,6 +202,13 @@ exercise.slips("""
     a single token too many lost: end > self.keys.shape[2] -> end > self.keys.shape[2] and k.shape[2] > 1
         A single token that finds the cache full is lost without a word: torch writes one token into an empty slice, and
         raises nothing. Compare self.length + k.shape[2] with self.keys.shape[2] before you write.
+    a token too many accepted: end > self.keys.shape[2] -> end > self.keys.shape[2] + 1
+        A piece that is one token too long is not refused with a ValueError. Compare with self.keys.shape[2] itself.
+    refused after it was written: end > self.keys.shape[2] -> end > self.keys.shape[2] and k.shape[2] == 1
+        A single token too many is refused with a ValueError, but of several torch says that they do not fit, as where
+        you look for room after you write. Look first.
+    a RuntimeError: raise ValueError -> raise RuntimeError
+        Too many tokens end in a RuntimeError, a single one too. Asked for is a ValueError.
     an assert: raise ValueError -> raise AssertionError
         Too many tokens end in an AssertionError; python -O leaves an assert out. Write if and raise ValueError(...).
     the last place refused: end > -> end >=

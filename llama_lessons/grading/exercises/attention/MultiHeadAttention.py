@@ -11,9 +11,9 @@ from torch.func import functional_call
 from ...exercise import Exercise
 from ...expect import Mismatch, draw, exact, expect_close, expect_gradients, expect_like
 from ...families import no_gradient
-from .common import LESSON
 
 WEIGHTS = tuple(f"{name}.weight" for name in ("q_proj", "k_proj", "v_proj", "o_proj"))
+MODES = (True, "in training"), (False, "after .eval(), under torch.no_grad()")
 
 
 class MultiHeadAttention(nn.Module):
@@ -36,14 +36,15 @@ class MultiHeadAttention(nn.Module):
 
 
 def attends(layer_class: Any) -> Callable[..., Tensor]:
-    """Make of a class the function that runs its layer with the given weights, and reads another text first."""
+    """Make of a class the function that runs its layer: after an earlier text, in training or as a model generates."""
 
-    def run(x, wq, wk, wv, wo, n_heads, earlier=None):
-        layer = layer_class(x.shape[-1], n_heads)
+    def run(x, wq, wk, wv, wo, n_heads, earlier=None, training=True):
+        layer = layer_class(x.shape[-1], n_heads).train(training)
         weights = dict(zip(WEIGHTS, (wq, wk, wv, wo), strict=True))
-        if earlier is not None:
-            functional_call(layer, weights, (earlier,))
-        return functional_call(layer, weights, (x,))
+        with torch.set_grad_enabled(training):
+            for text in (x,) if earlier is None else (earlier, x):
+                got = functional_call(layer, weights, (text,))
+        return got
 
     return run
 
@@ -72,7 +73,6 @@ def by_torch(x: Tensor, wq: Tensor, wk: Tensor, wv: Tensor, wo: Tensor, n_heads:
 
 exercise = Exercise(
     MultiHeadAttention,
-    lesson=LESSON,
     points=5,
     minutes=10,
     cases=cases,
@@ -125,11 +125,13 @@ def causal(answer: Callable) -> None:
             expect_close(answer(new, *weights, n_heads)[:, :first], before[:, :first], where=where, atol=1e-4)
 
 
-@exercise.property("agrees with torch's own multi-head attention")
+@exercise.property("agrees with torch's own multi-head attention, in training and after it")
 def formula(answer: Callable) -> None:
     for shape, n_heads in (((2, 5, 12), 1), ((2, 5, 12), 3), ((4, 4, 16), 4), ((1, 300, 8), 8)):
         given = (*layer_inputs(*shape), n_heads)
-        expect_close(answer(*given), by_torch(*given), where=f"x of shape {shape}, n_heads {n_heads}", atol=1e-4)
+        for training, mode in MODES:
+            where = f"x of shape {shape}, n_heads {n_heads}, {mode}"
+            expect_close(answer(*given, None, training), by_torch(*given), where=where, atol=1e-4)
 
 
 @exercise.property("the gradients of x and of the projections are right")
@@ -140,25 +142,22 @@ def gradients(answer: Callable) -> None:
 @exercise.property("one text after another: nothing is kept from the first one")
 def texts_after_each_other(answer: Callable) -> None:
     given = (*layer_inputs(2, 5, 12), 3)
-    for batch, seq_len in ((1, 3), (3, 8)):
-        where = f"x of shape (2, 5, 12), read after one of shape {(batch, seq_len, 12)}"
-        expect_close(answer(*given, draw(batch, seq_len, 12, seed=9)), by_torch(*given), where=where, atol=1e-4)
+    for training, mode in MODES:
+        alone = answer(*given, None, training)
+        for batch, seq_len in ((1, 3), (3, 8), (2, 5)):
+            got = answer(*given, draw(batch, seq_len, 12, seed=9), training)
+            where = f"x of shape (2, 5, 12), read after one of shape {(batch, seq_len, 12)}, {mode}"
+            expect_close(got, alone, where=where, atol=1e-4)
 
 
 exercise.slips("""
-    projections still not called: self.q_proj(x), self.k_proj(x), self.v_proj(x) -> x, x, x
+    projections still without effect: self.q_proj(x), self.k_proj(x), self.v_proj(x) -> x, x, x
         Queries, keys and values are still the tokens themselves: q_proj, k_proj and v_proj have no effect.
     heads still merged the wrong way: mixed.transpose(1, 2).flatten(2) -> mixed.reshape(x.shape)
         The heads are still joined while they stand before the tokens, so one row of the result holds several tokens of
-        one head: token 0 gets part of later ones. Exchange axes 1 and 2 first.
+        one head, later ones too. Exchange axes 1 and 2 first.
     only the queries projected: self.k_proj(x), self.v_proj(x) -> x, x
         Keys and values are still the tokens themselves: k_proj and v_proj have no effect.
-    queries not projected: self.q_proj(x) -> x
-        The queries are still the tokens themselves: q_proj has no effect.
-    keys not projected: self.k_proj(x) -> x
-        The keys are still the tokens themselves: k_proj has no effect.
-    values not projected: self.v_proj(x) -> x
-        What is mixed are still the tokens themselves: v_proj has no effect.
     one projection for keys and values: self.v_proj(x) -> self.k_proj(x)
         Keys and values both come from k_proj. The values have a projection of their own, v_proj.
     one projection for queries and keys: self.k_proj(x) -> self.q_proj(x)
@@ -173,42 +172,53 @@ exercise.slips("""
         Keys and queries come from each other's projection. With weights made for this layer that is another model.
     projected twice: self.k_proj(x), self.v_proj(x) -> self.k_proj(self.q_proj(x)), self.v_proj(self.q_proj(x))
         Keys and values are made from the projected queries, not from x: projections stand side by side, not in a row.
-    output projection not called: self.o_proj(joined) -> joined
+    projected in a row: self.k_proj(x), self.v_proj(x) -> (k := self.k_proj(self.q_proj(x))), self.v_proj(k)
+        Keys are made from the projected queries, and values from these keys. All three are made from x, side by side.
+    output projection without effect: self.o_proj(joined) -> joined
         The result of the heads is returned as it is. o_proj mixes what the heads found.
     tokens added: self.o_proj(joined) -> x + self.o_proj(joined)
         You add x to the result. That is the residual connection, which stands outside of this layer, in the block.
     no mask any more: attn_mask=past -> attn_mask=None
         The mask got lost on the way: tokens read later ones. is_causal=True was right.
+    hidden and read exchanged: attn_mask=past -> attn_mask=~past
+        Each token reads those after it alone, and the last one gets 0: attn_mask is True where a token may be read.
+    own place hidden: .tril() -> .tril(-1)
+        Each token reads the tokens before it, but not itself: the first one gets 0. is_causal=True was right.
+    one place too far: .tril() -> .tril(1)
+        Each token reads one place too far, the very token that it is to predict. is_causal=True was right.
     mask kept from the first text: mixed = F -> past = self.__dict__.setdefault("past", past); mixed = F
-        After a text of another length the layer stops with an error: it keeps something from the first one, such as a
-        mask, that fits this length alone.
+        After a text of another length the layer stops with an error: it keeps something, such as a mask, from that one.
     a single head: (self.n_heads, -1) -> (1, -1)
         All channels make one large head, so n_heads does nothing. Each head has scores of its own.
     heads that only rescale: shape = (self.n_heads, -1) -> shape = (1, -1); q = q * self.n_heads**0.5
-        All channels make one large head, and n_heads only changes what scores are divided by. Such a layer runs with
-        any number of heads, even with 7 on 64 channels. Split the channels: each head has scores of its own.
+        All channels make one large head, and n_heads only changes what scores are divided by. Split the channels: each
+        head has scores of its own.
     divided by head_dim: attention(q, -> attention(q / q.shape[3] ** 0.5,
         Scores are divided by head_dim, or by its root twice: scaled_dot_product_attention divides by the root itself.
+    not divided: attn_mask=past -> attn_mask=past, scale=1.0
+        Scores are not divided by the root of head_dim. scaled_dot_product_attention does it if scale is left out.
+    divided by the root of dim: attn_mask=past -> attn_mask=past, scale=x.shape[2] ** -0.5
+        Scores are divided by the root of dim, not of head_dim: a score is a sum over the channels of one head.
     cut by view: y.unflatten(-1, shape).transpose(1, 2) -> y.reshape(len(x), self.n_heads, x.shape[1], -1)
         You cut (batch, seq_len, dim) straight to (batch, n_heads, seq_len, head_dim), so a head gets pieces of several
         tokens. Cut the channels alone, and then exchange axes 1 and 2, as it was.
     cut the other way: shape).transpose(1, 2) -> (-1, self.n_heads)).permute(0, 3, 1, 2)
-        You cut the channels as if heads came last: a head gets every n_heads-th channel. The channels of a head stand
-        side by side, head after head: n_heads before head_dim.
+        You cut the channels as if heads came last: a head gets every n_heads-th one. n_heads stands before head_dim.
     channel by channel, not head by head: mixed.transpose(1, 2) -> mixed.permute(0, 2, 3, 1)
         In each row channel 0 of all heads comes first. o_proj expects head by head: exchange axes 1 and 2 alone.
     heads exchanged with channels: mixed.transpose(1, 2).flatten(2) -> mixed.transpose(2, 3).reshape(x.shape)
-        You exchange the last two axes, tokens and channels, so the heads still stand first: a row of the result holds
-        numbers of several tokens. It is heads and tokens that change places, axes 1 and 2.
+        You exchange the last two axes, tokens and channels, so a row of the result holds numbers of several tokens. It
+        is heads and tokens that change places, axes 1 and 2.
     no gradient to q_proj and k_proj: attention(q, k, -> attention(q.detach(), k.detach(),
-        The numbers are right, but no gradient arrives at q_proj and k_proj: queries and keys, or the weights that they
-        make, are computed under torch.no_grad, or cut off by .detach() or .data.
+        The numbers are right, but no gradient arrives at q_proj and k_proj: .detach(), .data or torch.no_grad cuts off
+        queries and keys, or the weights that they make.
     no gradient to q_proj, k_proj and v_proj: joined = mixed -> joined = mixed.detach()
-        The numbers are right, but a gradient arrives at o_proj alone: what comes before it is computed under
-        torch.no_grad, or cut off by .detach() or .data.
+        The numbers are right, but a gradient arrives at o_proj alone: .detach(), .data or torch.no_grad cuts it off.
 """)
-for name in ("q_proj", "k_proj", "v_proj"):
+for what, name in (("queries", "q_proj"), ("keys", "k_proj"), ("values", "v_proj")):
     exercise.slips(f"""
+        {what} not projected: self.{name}(x) -> x
+            The {what} are still the tokens themselves: {name} has no effect.
         no gradient to {name}: self.{name}(x) -> self.{name}(x).detach()
             The numbers are right, but no gradient arrives at {name}: .detach(), .data or torch.no_grad cuts it off.
     """)

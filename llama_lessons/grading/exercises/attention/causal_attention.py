@@ -19,7 +19,7 @@ from ...expect import (
     tensor,
 )
 from ...families import another_error, float32_out, no_gradient
-from .common import LESSON, SLIPS, by_formula, hard_inputs
+from .common import SLIPS, by_formula, hard_inputs
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -62,7 +62,6 @@ def cases() -> list[tuple]:
 
 exercise = Exercise(
     causal_attention,
-    lesson=LESSON,
     points=5,
     minutes=16,
     cases=cases,
@@ -126,13 +125,14 @@ def scores_of_any_size(answer: Callable) -> None:
         expect_close(answer(*given), by_formula(*given), where=where, rtol=0.005)
 
 
-@exercise.property("shape and dtype of q come back")
+@exercise.property("shape and dtype of q come back, in a new tensor")
 def shape_and_dtype(answer: Callable) -> None:
-    for dtype in (torch.float32, *HALVES, torch.float64):
-        for query_len, key_len in ((4, 4), (1, 5)):
+    for dtype in (torch.float32, *HALVES):
+        for query_len, key_len in ((4, 4), (1, 5), (1, 1)):
             q, k, v = inputs(2, 3, query_len, key_len, 8, dtype)
             where = f"q of shape {tuple(q.shape)} in {str(dtype)[6:]}"
             expect_like(answer(q, k, v), shape=(2, 3, query_len, 8), dtype=dtype, where=where)
+            answer.expect_new(where)
 
 
 @exercise.property("q, k and v may be transposed, as a model makes them")
@@ -155,6 +155,9 @@ def half_precision(answer: Callable) -> None:
 @exercise.property("gradients flow back to q, k and v")
 def gradients(answer: Callable) -> None:
     expect_gradients(answer, by_formula, *inputs(2, 2, 5, 5, 8), names=("q", "k", "v"))
+    for dtype, query_len in ((torch.float32, 3), *((dtype, 5) for dtype in HALVES)):
+        names = tuple(f"{name} ({query_len} queries, 5 keys, {str(dtype)[6:]})" for name in "qkv")
+        expect_gradients(answer, by_formula, *inputs(2, 2, query_len, 5, 8, dtype), names=names, rtol=0.02, atol=0.05)
 
 
 @exercise.property("more queries than keys are refused with a ValueError")
@@ -167,9 +170,8 @@ def too_many_queries(answer: Callable) -> None:
 exercise.slips(SLIPS)
 exercise.slips("""
     computed in half precision: at_least_float32(x) for x -> x for x
-        You compute in the dtype in which q, k and v came. Half precision keeps two to three digits, so scores and
-        weights are rounded, and in float16 a sum beyond 65,504 is infinite. Convert q, k and v with .float() before
-        anything else, and the result back at the end.
+        q, k and v are multiplied in the dtype in which they came. Half precision rounds scores and weights to two or
+        three digits, and in float16 a sum beyond 65,504 is infinite. Convert with .float() first, and back at the end.
     bfloat16 is not cast: at_least_float32(x) for x -> (x if x.dtype == torch.bfloat16 else at_least_float32(x)) for x
         Bfloat16 is not computed in float32. It holds large scores, but only two to three digits of them: cast it too.
     float16 is not cast: at_least_float32(x) for x -> (x if x.dtype == torch.float16 else at_least_float32(x)) for x
@@ -181,11 +183,14 @@ exercise.slips("""
         your own as attn_mask, True where a key may be read. And scaled_dot_product_attention rounds half precision on
         its way: convert q, k and v with .float() first, and the result back.
     nothing but is_causal=True: dtype, h -> return F.scaled_dot_product_attention(q, k, v, is_causal=True); dtype, h
-        Three things that are asked for are missing. is_causal=True lets the queries begin at place 0, but with cached
-        keys they are the last places: give a mask as attn_mask, True where a key may be read. Half precision has to be
-        converted with .float() first, and back at the end. And more queries than keys are to be refused.
+        Three things are missing. With cached keys the queries are the last places, and is_causal=True begins at place
+        0. Half precision is to be converted with .float() first, and back. More queries than keys are to be refused.
     more queries than keys accepted: q.shape[2] > k.shape[2] -> False
-        More queries than keys are let pass. Each query has a key of its own, so that cannot be: raise a ValueError.
+        4 queries are let pass with 3 keys. Each query has a key of its own, so that cannot be: raise a ValueError.
+    cached keys refused: q.shape[2] > k.shape[2] -> q.shape[2] != k.shape[2]
+        You refuse more keys than queries: those are the cached ones, and read. Refuse more queries than keys alone.
+    as many queries as keys refused: q.shape[2] > k.shape[2] -> q.shape[2] >= k.shape[2]
+        You refuse as many queries as keys, as a text has that is read all at once. Refuse more queries than keys alone.
 """)
 another_error(exercise)
 float32_out(exercise, "q")
@@ -195,9 +200,8 @@ for name in ("q", "k", "v"):
 
 @exercise.misconception
 def the_formula_alone(q, k, v):
-    """Three things that are asked for are missing. With cached keys the mask needs query_len rows and key_len columns,
-    as the scores have. Half precision has to be converted with .float() first, and back at the end. And more queries
-    than keys are to be refused.
+    """Three things are missing. With cached keys the mask needs query_len rows and key_len columns. Half precision is
+    to be converted with .float() first, and back at the end. And more queries than keys are to be refused.
     """
     scores = q @ k.transpose(2, 3) / q.shape[3] ** 0.5
     later = torch.triu(torch.ones(q.shape[2], q.shape[2], device=q.device), 1)
@@ -206,9 +210,8 @@ def the_formula_alone(q, k, v):
 
 @exercise.misconception
 def the_formula_alone_with_a_mask_of_float32(q, k, v):
-    """Three things stop with an error. With cached keys the mask needs query_len rows and key_len columns, as the
-    scores have. Half precision has to be converted with .float() first, and back at the end. And more queries than
-    keys are to be refused with a ValueError.
+    """Three things stop with an error. With cached keys the mask needs query_len rows and key_len columns. Half
+    precision is to be converted with .float() first, and back at the end. More queries than keys want a ValueError.
     """
     scores = q @ k.transpose(2, 3) / q.shape[3] ** 0.5
     mask = torch.full((q.shape[2], q.shape[2]), float("-inf"), device=q.device)

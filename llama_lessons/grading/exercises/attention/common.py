@@ -9,8 +9,6 @@ from torch import Tensor
 
 from ...expect import HALVES, exact, tensor
 
-LESSON = "07_attention"
-
 
 def by_formula(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Causal grouped-query attention in float64, query by query; heads on axis 1, the queries are the last places."""
@@ -26,23 +24,22 @@ def by_formula(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 def hard_inputs() -> list[tuple[str, Tensor, Tensor, Tensor]]:
     """Inputs of one head whose scores are hard to compute, each with what is hard about them; heads on axis 1."""
-    low_high = [[-1.0, -1.0], [-1.25, -1.25], [1.0, 1.0]]
-    made = [("a score of 0", torch.float32, [1.0, 0.0], [[2.0, 1.0], [0.0, 1.0], [3.0, 1.0]], 1.0)]
-    for dtype, size, score in (
-        (torch.float32, 1e10, "1e20"),
-        (torch.float32, 1e8, "1e16"),
-        (torch.float16, 400.0, "200,000"),
-    ):
+    made = [("a score of 0", torch.float32, [1.0, 0.0], [[2.0, 1.0], [0.0, 1.0], [3.0, 1.0]])]
+    for size, score in ((1e17, "1e34"), (1e8, "1e16"), (400.0, "200,000")):
         where = f"scores below -{score} in the past, above {score} in the future"
-        made.append((where, dtype, [size, size], low_high, size))
+        low_high = [[-size] * 2, [-1.25 * size] * 2, [size] * 2]
+        made.append((where, torch.float16 if size == 400 else torch.float32, [size, size], low_high))
     for dtype in HALVES:
         # Scores that differ, until q k^T is rounded; and scores that are equal, until q is rounded.
-        made.append(("scores near 20,000", dtype, [256.0, 8.0], [[128.0, 1.0], [128.0, 0.0], [-1.0, -1.0]], 1.0))
-        made.append(("scores near 7,000", dtype, [100.0, 101.0], [[101.0, 0.0], [0.0, 100.0], [-1.0, -1.0]], 1.0))
+        made.append(("scores near 20,000", dtype, [256.0, 8.0], [[128.0, 1.0], [128.0, 0.0], [-1.0, -1.0]]))
+        made.append(("scores near 7,000", dtype, [100.0, 101.0], [[101.0, 0.0], [0.0, 100.0], [-1.0, -1.0]]))
+        # The last key has a score of 283 with the last query alone, or with the others, from which it is hidden.
+        for q in ([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]], [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]):
+            made.append(("scores of 0 and 283", dtype, q, [[0.0, 0.0], [0.0, 0.0], [400.0, 0.0]]))
     v = [[[[1.0, 2.0], [3.0, 5.0], [7.0, -3.0]]]]
     return [
-        (f"{str(dtype)[6:]}, {where}", tensor([[[q] * 3]], dtype), (tensor([[k]]) * size).to(dtype), tensor(v, dtype))
-        for where, dtype, q, k, size in made
+        (f"{str(dtype)[6:]}, {where}", tensor(q, dtype).expand(1, 1, 3, 2), tensor([[k]], dtype), tensor(v, dtype))
+        for where, dtype, q, k in made
     ]
 
 
@@ -55,27 +52,27 @@ SLIPS = """
         Each token reads itself and the tokens after it: your mask hides the past. Row i of the scores is query i, and
         it may read the keys, the columns, up to its own place: the lower triangle stays.
     hidden and read exchanged: .masked_fill(later, -> .masked_fill(~later,
-        What a token may read is hidden, and it reads the tokens after it; the last one has nothing left and gets NaN.
-        masked_fill hides where its mask is True.
+        Each token reads those after it alone, and the last one gets NaN. masked_fill hides where its mask is True.
     hidden and read exchanged, 0 at the end: weights @ v -> scores.where(later, -torch.inf).softmax(-1).nan_to_num() @ v
-        What a token may read is hidden, and it reads the tokens after it; the last one has nothing left and gets 0.
-        scaled_dot_product_attention reads where its mask is True, and hides where it is False.
+        Each token reads those after it alone, and the last one gets 0. The mask of scaled_dot_product_attention is True
+        where a token may be read.
     its own place hidden: query_len + 1) -> query_len)
-        Each token reads the tokens before it, but not itself, so the very first one has nothing to read and gets NaN. A
-        token may read its own place: it is the next one that is hidden. triu(..., diagonal=1), not 0.
+        Each token reads those before it, but not itself, so the very first one gets NaN. A token may read its own
+        place: it is the next one that is hidden. triu(..., diagonal=1), not 0.
+    itself not read: softmax(dim=-1) -> add((-torch.eye(key_len)[-query_len:]).log1p().to(q)).softmax(-1).nan_to_num()
+        Each token reads those before it, but not itself, so the very first one gets 0. A token may read its own place.
     one place too far: query_len + 1) -> query_len + 2)
         Each token reads one place too far, the very token that it is to predict. It may read up to its own place.
     counted from the first key: .triu(key_len - query_len + 1) -> .triu(1)
-        Where there are more keys than queries, you let the queries begin at place 0, as is_causal=True does in torch.
+        Where there are more keys than queries, your queries begin at place 0, as is_causal=True lets them do in torch.
         But they are the last places: of 2 queries and 5 keys the first one stands at place 3.
     counted from the first key, but for one query: key_len - query_len + 1 -> 1 if query_len > 1 else key_len
         Where there are more keys than queries, you let several queries begin at place 0. They are the last places, as a
         single one is: of 2 queries and 5 keys the first one stands at place 3.
     cached keys left out: at_least_float32(x) for x -> at_least_float32(x[:, :, -q.shape[2] :]) for x
-        You keep only as many keys as there are queries. The cached ones before them belong to the past.
+        Only as many keys are read as there are queries. The cached ones before them belong to the past.
     no mask with cached keys: later, float -> later & (query_len == key_len), float
-        Where there are more keys than queries, the new tokens all read each other. A single new token may read every
-        key, but of 2 queries and 5 keys the first one may not read key 4.
+        With cached keys the new tokens all read each other. Of 2 queries and 5 keys the first one may not read key 4.
     triangle shifted the wrong way: key_len - query_len + 1 -> query_len - key_len + 1
         With cached keys your triangle moves to the wrong side: a query loses keys, or has none left, which gives NaN.
         Cached keys are more to read: query i reads up to key i plus their number, so .triu and .tril want a plus.
@@ -86,17 +83,21 @@ SLIPS = """
         With cached keys your answer stops with an error, or a single query gets as many results as there are keys. The
         scores have query_len rows, and so must a mask: of a square one keep the last query_len rows.
     triangle of an earlier call: key_len - query_len + 1 -> globals().setdefault(query_len, key_len - query_len + 1)
-        Your mask is that of an earlier call with as many queries and another number of cached keys. What is kept from
-        call to call needs a key that holds both numbers.
+        Your mask is that of an earlier call with as many queries and other cached keys. Keep one for both numbers.
     mask kept from an earlier call: hidden = -> later = globals().setdefault(query_len, later); hidden =
-        After a call with as many queries and another number of keys your answer stops with an error. What is kept from
-        call to call, such as a mask, needs a key that holds both numbers.
+        After a call with as many queries and other keys your answer stops with an error. Keep a mask for both numbers.
     masked after the softmax: hidden.softmax(dim=-1) -> scores.softmax(dim=-1).masked_fill(later, 0.0)
-        You set weights to 0 after the softmax. The weights that are left no longer sum to 1, and later tokens still
-        count in the sum that everything was divided by: that is a leak. Hide scores before the softmax.
-    masked after, and divided again: hidden.softmax(dim=-1) -> (w := scores.softmax(-1) * ~later) / w.sum(-1, True)
-        You set weights to 0 after the softmax and divide by what is left. But where a later token has a much larger
-        score, the softmax has rounded all others to 0, and nothing is left. Hide scores before the softmax.
+        Weights are set to 0 after the softmax, so those that are left do not sum to 1, and later tokens still count in
+        the sum that all were divided by: that is a leak. Hide scores before the softmax.
+    hidden too late: hidden.softmax(dim=-1) -> (w := scores.softmax(-1) * ~later) / w.sum(-1, True)
+        Where a later token has a much larger score, it rounds all others to 0 before it is hidden, and 0 is divided by
+        0: later scores count in the softmax, or in the largest score that is taken away. Hide them before that.
+    largest score of several rows: hidden.softmax(dim=-1) -> (w := (hidden - hidden.max()).exp()) / w.sum(-1, True)
+        Where the scores of one query are much larger, all those of another are rounded to 0, and 0 is divided by 0: you
+        take away the largest score of several rows. Each row needs its own, as .softmax does it.
+    largest of all scores: hidden.softmax(dim=-1) -> (w := (scores - scores.max()).exp() * ~later) / w.sum(-1, True)
+        Where a score of another query or of a later place is much larger, 0 is divided by 0: you take away the largest
+        score of several rows, hidden ones too. Hide scores first, and each row needs a largest one of its own.
     hidden scores are 0: float("-inf") -> 0.0
         Scores of later places are 0, and e to the power 0 is 1: they still count. A hidden score is minus infinity.
     hidden scores are 0, from the first key: scores.masked_fill(later, float("-inf")) -> scores.tril()
@@ -106,12 +107,13 @@ SLIPS = """
         A score that is 0 by itself is hidden too. Give masked_fill the mask, not a comparison of scores with 0.
     hidden scores are not low enough: float("-inf") -> -1e9
         You hide scores with a number that a real score can fall below. float("-inf") is below all of them.
+    hidden scores are low, but not low enough: float("-inf") -> -1e30
+        You hide scores with a number that a real score can fall below. float("-inf") is below all of them.
     hidden scores are only lowered: scores.masked_fill(later, float("-inf")) -> scores - 1e9 * later
-        You hide scores by adding a large negative number, and a score can be larger than that: then later places are
-        read again. Add minus infinity, or set the scores to it.
+        You hide scores by adding a number, and a real score can be larger than that. Add minus infinity, or set them.
     hidden scores are the lowest number of q's dtype: float("-inf") -> torch.finfo(dtype).min
-        You hide scores with the lowest number of q's dtype. That of float16 is -65,504, and a real score can fall below
-        it once it is computed in float32: then the hidden places win. float("-inf") is below all of them.
+        You hide scores with the lowest number of q's dtype. That of float16 is -65,504, and a real score in float32 can
+        fall below it: then the hidden places win. float("-inf") is below all of them.
     ones and zeros added: scores.masked_fill(later, float("-inf")) -> scores + ~later
         You add 1 to scores that may be read and 0 to the others. What is added has to be 0 and minus infinity.
     nothing but NaN: later, float("-inf") -> later | True, float("-inf")
@@ -133,7 +135,7 @@ SLIPS = """
     multiplied by the root: / head_dim -> * head_dim
         You multiply by the square root of head_dim, where division is meant.
     divided after the softmax: hidden.softmax(dim=-1) -> (hidden * head_dim**0.5).softmax(dim=-1) / head_dim**0.5
-        You divide the weights, not the scores: each row then sums to one over the root of head_dim, not to 1.
+        What is divided is the result or the weights, not the scores. Scores are divided before the softmax.
     softmax over the queries: dim=-1 -> dim=-2
         Your softmax runs over the queries, axis -2. A query divides its attention among the keys: dim=-1.
     softmax over the heads: dim=-1 -> dim=1
@@ -153,6 +155,9 @@ SLIPS = """
         It is the keys that you mix. They are only compared with the queries; what is mixed are the values.
     queries compared with values: k.transpose -> v.transpose
         You compare the queries with the values, which are only there to be mixed. Compare them with the keys.
+    keys cut anew, not transposed: k.transpose(2, 3) -> k.reshape(*k.shape[:2], head_dim, key_len)
+        You reshape k to (..., head_dim, key_len). The shape is right, but the numbers stay in their order, and a column
+        holds pieces of several keys. Exchange the two axes: k.transpose(2, 3).
     queries and keys exchanged: q @ k.transpose(2, 3) -> k @ q.transpose(2, 3)
         Your scores are k q^T: row i is key i, asked by all queries. A row belongs to a query: q k^T.
     scores in half precision: q @ k.transpose(2, 3) -> at_least_float32(q.to(dtype) @ k.to(dtype).transpose(2, 3))
@@ -160,7 +165,7 @@ SLIPS = """
         sum beyond 65,504 is infinite. Convert q and k with .float() before you multiply them.
     queries divided in half precision: q @ k -> at_least_float32(q.to(dtype) / head_dim**0.5) * head_dim**0.5 @ k
         q is divided by the root of head_dim, or multiplied by one over it, while it is in half precision. That rounds
-        it to two or three digits, and where scores are large, the weights become others. Convert q with .float() first.
+        it, and where scores are large, the weights become others. Convert q with .float() first.
     half precision cannot be multiplied: weights @ v -> weights @ v.to(dtype)
         In bfloat16 and float16 your answer stops with an error. @ wants both sides in the same dtype: q, k and v have
         to be converted with .float(), all three, and the result back.

@@ -10,12 +10,13 @@ from llama_lessons.llama import LlamaConfig
 
 from ...exercise import Exercise
 from ...expect import Mismatch
-from .common import LESSON
+from ...families import kept_from_the_first_call
 
 
 def kv_cache_bytes(config: LlamaConfig, seq_len: int, batch: int, dtype: torch.dtype) -> int:
     numbers = 2 * config.n_layers * config.n_kv_heads * config.head_dim
-    return numbers * seq_len * batch * dtype.itemsize
+    result = numbers * seq_len * batch * dtype.itemsize
+    return result  # noqa: RET504
 
 
 ODD = "7 layers, 15 query heads, 3 key/value heads of 10 channels"
@@ -29,11 +30,12 @@ def odd_config() -> LlamaConfig:
 
 
 def cases() -> list[tuple]:
-    """Odd sizes in all dtypes, more tokens than the model was trained for, and more bytes than floats can count."""
+    """Odd sizes in all dtypes, more tokens than a model was trained for, more bytes than floats can count."""
+    config = odd_config()
     return [
         (odd_config(), 5, 1, torch.float32),
-        (odd_config(), 5, 3, torch.bfloat16),
-        (odd_config(), 1, 2, torch.float64),
+        (config, 5, 3, torch.bfloat16),
+        (config, 5, 3, torch.float64),
         (odd_config(), 100, 2, torch.bfloat16),
         (odd_config(), 10**15 + 3, 1, torch.bfloat16),
         (presets.llama2("70B"), 1, 1, torch.bfloat16),
@@ -44,7 +46,6 @@ def cases() -> list[tuple]:
 
 exercise = Exercise(
     kv_cache_bytes,
-    lesson=LESSON,
     points=2,
     minutes=3,
     cases=cases,
@@ -72,13 +73,9 @@ def a_large_model(answer: Callable) -> None:
 
 @exercise.property("as many bytes as tensors of those shapes take")
 def as_tensors_take(answer: Callable) -> None:
+    f32, f64, bf16, f8 = torch.float32, torch.float64, torch.bfloat16, torch.float8_e4m3fn
     for model, config in ((ODD, odd_config()), ("SmolLM2-135M", presets.smollm2("135M"))):
-        for seq_len, batch, dtype in (
-            (1, 1, torch.float32),
-            (7, 3, torch.bfloat16),
-            (2, 5, torch.float64),
-            (3, 2, torch.float8_e4m3fn),
-        ):
+        for seq_len, batch, dtype in ((1, 1, f32), (1, 1, bf16), (7, 3, bf16), (2, 5, f64), (3, 2, f8)):
             one = torch.empty(batch, config.n_kv_heads, seq_len, config.head_dim, dtype=dtype)
             # keys and values, in each layer
             expect_bytes(answer, model, config, seq_len, batch, dtype, want=2 * one.nbytes * config.n_layers)
@@ -139,6 +136,8 @@ exercise.slips("""
     no more tokens than max_seq_len: * seq_len * batch -> * min(seq_len, config.max_seq_len) * batch
         Your result stops growing at max_seq_len tokens. All seq_len tokens are kept: max_seq_len
         is the length a model was trained for, which can be exceeded (lesson 04).
+    never less than max_seq_len tokens: * seq_len * batch -> * max(seq_len, config.max_seq_len) * batch
+        Your result is never less than that of max_seq_len tokens. It is asked what seq_len tokens take.
     the square of the length: * seq_len * batch -> * seq_len**2 * batch
         Your result grows with the square of seq_len. The scores do, but they are not kept.
     numbers, not bytes: batch * dtype.itemsize -> batch
@@ -155,13 +154,10 @@ exercise.slips("""
         Your result is in units of 1024 bytes. Bytes are asked for.
     a float: dtype.itemsize -> dtype.itemsize / 1
         A float comes out: / makes one even where nothing is left over. // divides whole numbers.
-    through a float: numbers * seq_len -> int(float(numbers * seq_len))
+    through a float: return result -> return int(float(result))
         Above 2 ** 53 your result is rounded, as a float is, and int(...) afterwards does not bring back what is lost.
         Multiply whole numbers, and divide them with //.
+    through float32: return result -> return int(torch.tensor(float(result)))
+        Your result is rounded to some seven digits, as a number in float32 is. Multiply Python's whole numbers.
 """)
-
-
-@exercise.misconception
-def through_float32(*args):
-    """Your result is rounded to some seven digits, as a number in float32 is. Multiply Python's whole numbers."""
-    return int(torch.tensor(float(kv_cache_bytes(*args))))
+kept_from_the_first_call(exercise, "dtype", under=("config", "seq_len", "batch"))

@@ -1,6 +1,7 @@
 """Exercise 6: fewer key/value heads, each the mean of those that it replaces."""
 
 from collections.abc import Callable
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -18,7 +19,6 @@ from ...expect import (
     tensor,
 )
 from ...families import another_error, float32_out, needs_contiguous
-from .common import LESSON
 
 
 def mean_pool_kv_heads(weight: Tensor, n_kv_heads: int, pooled_kv_heads: int) -> Tensor:
@@ -31,19 +31,9 @@ def mean_pool_kv_heads(weight: Tensor, n_kv_heads: int, pooled_kv_heads: int) ->
 
 def cases() -> list[tuple]:
     """Pairs, larger groups, one head of all, none pooled, half precision, a transposed weight, and refusals."""
-    made = []
-    for seed, (n_kv_heads, pooled, head_dim, dim, dtype) in enumerate(
-        [
-            (4, 2, 3, 5, torch.float32),
-            (6, 2, 4, 3, torch.float32),
-            (6, 3, 2, 4, torch.float32),
-            (4, 1, 4, 4, torch.float32),
-            (3, 3, 2, 4, torch.float32),
-            (4, 2, 4, 8, torch.bfloat16),
-            (4, 2, 4, 8, torch.float16),
-        ]
-    ):
-        made.append((draw(n_kv_heads * head_dim, dim, seed=seed, dtype=dtype), n_kv_heads, pooled))
+    sizes = [(4, 2, 3, 5), (6, 2, 4, 3), (6, 3, 2, 4), (4, 1, 4, 4), (3, 3, 2, 4)]
+    made = [(draw(n * head_dim, dim, seed=i), n, pooled) for i, (n, pooled, head_dim, dim) in enumerate(sizes)]
+    made += [(draw(16, 8, seed=5, dtype=dtype), 4, 2) for dtype in HALVES]
     made.append((draw(8, 6, seed=7, dtype=torch.float16).abs() * 2000 + 40_000, 4, 2))
     made.append((draw(5, 12, seed=8).transpose(0, 1), 4, 2))
     return [*made, (draw(10, 3), 4, 2), (draw(9, 3), 3, 2), (draw(12, 3), 2, 4)]
@@ -51,7 +41,6 @@ def cases() -> list[tuple]:
 
 exercise = Exercise(
     mean_pool_kv_heads,
-    lesson=LESSON,
     points=3,
     minutes=8,
     cases=cases,
@@ -66,8 +55,8 @@ exercise = Exercise(
 
 
 def pooled_by_hand(weight: Tensor, n_kv_heads: int, pooled: int) -> Tensor:
-    heads, group_size = exact(weight).chunk(n_kv_heads), n_kv_heads // pooled
-    return torch.cat([torch.stack(heads[i : i + group_size]).mean(dim=0) for i in range(0, n_kv_heads, group_size)])
+    heads, size = exact(weight).chunk(n_kv_heads), n_kv_heads // pooled
+    return torch.cat([reduce(torch.add, heads[i : i + size]) / size for i in range(0, n_kv_heads, size)])
 
 
 @exercise.property("four heads of two rows, pooled to two and to one")
@@ -81,18 +70,8 @@ def four_heads_by_hand(answer: Callable) -> None:
 
 @exercise.property("each new head is the mean of the heads that it replaces")
 def means_of_neighbours(answer: Callable) -> None:
-    for seed, (n_kv_heads, pooled, head_dim, dim) in enumerate(
-        [
-            (4, 2, 3, 5),
-            (6, 2, 4, 3),
-            (6, 3, 4, 4),
-            (8, 1, 2, 4),
-            (4, 2, 4, 4),
-            (9, 3, 64, 8),
-            (3, 3, 4, 5),
-            (12, 12, 1, 5),
-        ]
-    ):
+    sizes = [(4, 2, 3, 5), (6, 2, 4, 3), (6, 3, 4, 4), (8, 1, 2, 4), (4, 2, 4, 4), (9, 3, 64, 8), (12, 12, 1, 5)]
+    for seed, (n_kv_heads, pooled, head_dim, dim) in enumerate(sizes):
         weight = draw(n_kv_heads * head_dim, dim, seed=seed)
         where = f"{n_kv_heads} heads of {head_dim} rows pooled to {pooled}"
         expect_close(answer(weight, n_kv_heads, pooled), pooled_by_hand(weight, n_kv_heads, pooled), where=where)
@@ -115,6 +94,13 @@ def half_precision(answer: Callable) -> None:
 @exercise.property("numbers need not lie in memory in the order of their axes")
 def not_contiguous(answer: Callable) -> None:
     expect_same_for_views(answer, draw(12, 5), 6, 2, where="a weight")
+
+
+@exercise.property("what a call returned stays as it is after the next one")
+def results_of_their_own(answer: Callable) -> None:
+    weight = draw(12, 5)
+    got, _ = answer(weight, 6, 2), answer(-weight, 6, 2)
+    expect_close(got, pooled_by_hand(weight, 6, 2), where="a result, after the next call")
 
 
 @exercise.property("numbers that do not divide are refused with a ValueError")
@@ -148,6 +134,11 @@ exercise.slips("""
         You cut the rows as if they came channel by channel. They come head by head: the first head_dim rows are head 0.
     rows channel by channel: .flatten(0, 1) -> .transpose(0, 1).flatten(0, 1)
         The numbers are right, but their rows come out channel by channel. They belong head by head, as in weight.
+    a mean of means: heads.mean(dim=1) -> reduce(lambda mean, head: (mean + head) / 2, heads.unbind(1))
+        You average two heads, and their mean with the next: the last of three heads counts half, the others a quarter.
+        Add all heads of a group up, and divide once.
+    the last head of each group kept: heads.mean(dim=1) -> heads[:, -1]
+        You keep the last head of each group and drop the others. Take their mean.
     one head of each group kept: heads.mean(dim=1) -> heads[:, 0]
         You keep the first head of each group and drop the others, the other method of section 12. Take their mean.
     the first heads kept: heads.mean(dim=1).flatten(0, 1) -> weight[: weight.shape[0] // group_size]
@@ -163,6 +154,9 @@ exercise.slips("""
     summed in half precision: heads.mean(dim=1) -> (sum(heads.to(weight.dtype).unbind(1)) / group_size)
         You add half precision up in half precision. Above 65,504 a float16 sum is infinite, and each sum is rounded to
         two or three digits: go to float32 first, and back at the end.
+    added up in weight itself: return heads.mean(dim=1) -> heads[:, 0] = heads.mean(dim=1); return heads[:, 0]
+        The numbers are right, but weight itself is changed on the way, and its owner may still need it: += and what
+        ends in an underscore change a tensor in place, and a slice of weight, or weight.float() in float32, is weight.
     rows not checked: weight.shape[0] % n_kv_heads or n_kv_heads % -> n_kv_heads %
         Rows that do not divide into n_kv_heads heads are not refused with a ValueError. Check weight.shape[0] too.
     heads not checked: n_kv_heads or n_kv_heads % pooled_kv_heads -> n_kv_heads
@@ -182,9 +176,7 @@ def columns_in_place_of_rows(weight, n_kv_heads, pooled_kv_heads):
 
 
 @exercise.misconception
-def added_up_in_weight_itself(weight, n_kv_heads, pooled_kv_heads):
-    """The numbers are right, but weight itself is changed on the way, and its owner may still need it: += and what ends
-    in an underscore change a tensor in place, and a slice of weight is weight."""
-    pooled = mean_pool_kv_heads(weight, n_kv_heads, pooled_kv_heads)
-    weight[: len(pooled)] += pooled
-    return pooled
+def rows_or_heads_left_over_dropped(weight, n_kv_heads, pooled_kv_heads):
+    """Rows or heads that do not divide are dropped without a word: // rounds down. Raise a ValueError."""
+    used, head_dim = n_kv_heads // pooled_kv_heads * pooled_kv_heads, weight.shape[0] // n_kv_heads
+    return mean_pool_kv_heads(weight[: used * head_dim], used, pooled_kv_heads)

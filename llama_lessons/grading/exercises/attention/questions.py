@@ -1,11 +1,9 @@
 """Quick questions of lesson 07."""
 
 from ...question import question
-from .common import LESSON
 
 question(
     name="which_mask_with_a_cache",
-    lesson=LESSON,
     right="c",
     reasons={
         "a": "The triangle of map a begins at the first key: the first new token would read key 0 alone, and miss the "
@@ -25,7 +23,6 @@ question(
 
 question(
     name="why_the_loss_is_too_low",
-    lesson=LESSON,
     right="b",
     reasons={
         "a": "A longer past does not help: the tokens are drawn independently, so it says nothing about the next "
@@ -43,7 +40,6 @@ question(
 
 question(
     name="what_grouping_saves",
-    lesson=LESSON,
     right="d",
     reasons={
         "a": "The number of scores stays: there are still 32 query heads, and each compares each query with each key. "

@@ -8,7 +8,6 @@ from torch import Tensor
 from ...exercise import Exercise
 from ...expect import HALVES, draw, expect_close, expect_like, expect_value_error, tensor
 from ...families import another_error, batch_of_one, float32_out, needs_contiguous
-from .common import LESSON
 
 
 def repeat_kv(x: Tensor, group_size: int) -> Tensor:
@@ -19,25 +18,15 @@ def repeat_kv(x: Tensor, group_size: int) -> Tensor:
 
 def cases() -> list[tuple]:
     """More and fewer copies than heads, one head, equal axes, half precision, a transposed x, and refusals."""
-    made = []
-    for seed, (shape, group_size, dtype) in enumerate(
-        [
-            ((2, 3, 4, 5), 2, torch.float32),
-            ((1, 2, 3, 4), 4, torch.float32),
-            ((2, 2, 2, 2), 2, torch.float32),
-            ((2, 3, 1, 4), 1, torch.float32),
-            ((2, 3, 2, 4), 3, torch.bfloat16),
-            ((3, 1, 2, 4), 2, torch.float16),
-        ]
-    ):
-        made.append((draw(*shape, seed=seed, dtype=dtype), group_size))
+    sizes = [((2, 3, 4, 5), 2), ((1, 2, 3, 4), 4), ((2, 2, 2, 2), 2), ((2, 3, 1, 4), 1)]
+    made = [(draw(*shape, seed=seed), group_size) for seed, (shape, group_size) in enumerate(sizes)]
+    made += [(draw(2, 3, 2, 4, seed=4, dtype=torch.bfloat16), 3), (draw(3, 1, 2, 4, seed=5, dtype=torch.float16), 2)]
     made.append((draw(2, 4, 3, 5, seed=6).transpose(1, 2), 2))
     return [*made, (draw(1, 2, 3, 4), 0), (draw(1, 2, 3, 4), -1)]
 
 
 exercise = Exercise(
     repeat_kv,
-    lesson=LESSON,
     points=2,
     minutes=4,
     cases=cases,
@@ -85,6 +74,13 @@ def not_contiguous(answer: Callable) -> None:
         owner = torch.arange(3 * group_size) // group_size
         where = f"x made by .transpose(1, 2), group_size {group_size}"
         expect_close(answer(x, group_size), x[:, owner], where=where, rtol=0, atol=0)
+
+
+@exercise.property("what a call returned stays as it is after the next one")
+def results_of_their_own(answer: Callable) -> None:
+    x = draw(2, 3, 4, 5)
+    got, _ = answer(x, 2), answer(-x, 2)
+    expect_close(got, x.repeat_interleave(2, dim=1), where="a result, after the next call", rtol=0, atol=0)
 
 
 @exercise.property("a group_size below 1 is refused with a ValueError")
@@ -136,6 +132,10 @@ exercise.slips("""
         0 is refused with a ValueError, but a negative group_size is not. Refuse all that are below 1.
     a size that is no group accepted: group_size < 1 -> False
         A group_size below 1 is not refused: with 0 no head is left. Raise a ValueError below 1.
+    0 and -1 accepted: raise ValueError("no group") -> return x[:, :0] if group_size == 0 else x
+        A group_size below 1 is not refused: with 0 no head is left, and -1 gives x itself, as .expand() takes it.
+    a size below 1 taken for 1: raise ValueError("no group") -> group_size = 1
+        A group_size below 1 is taken for 1. Whoever gave it made a mistake: raise a ValueError.
 """)
 another_error(exercise)
 batch_of_one(exercise, "x")

@@ -10,7 +10,7 @@ from llama_lessons import extrapolation
 from ...exercise import Exercise
 from ...expect import Mismatch, draw, exact, expect_close, expect_gradients, expect_like, expect_value_error, tensor
 from ...families import no_gradient
-from .common import LESSON, one_changed
+from .common import one_changed
 
 
 def alibi_bias(slopes: Tensor, query_len: int, key_len: int) -> Tensor:
@@ -34,7 +34,6 @@ def cases() -> list[tuple]:
 
 exercise = Exercise(
     alibi_bias,
-    lesson=LESSON,
     points=4,
     minutes=9,
     cases=cases,
@@ -57,8 +56,12 @@ def exact_bias(slopes: Tensor, query_len: int, key_len: int) -> Tensor:
     return torch.stack([-slope * torch.tensor(past, dtype=torch.float64) for slope in exact(slopes)])
 
 
+def name_of(n_heads: int, query_len: int, key_len: int) -> str:
+    return f"{n_heads} slope{'s' * (n_heads > 1)}, query_len {query_len}, key_len {key_len}"
+
+
 def expect_bias(answer: Callable, slopes: Tensor, query_len: int, key_len: int) -> None:
-    where = f"{len(slopes)} slopes, query_len {query_len}, key_len {key_len}"
+    where = name_of(len(slopes), query_len, key_len)
     want = exact_bias(slopes, query_len, key_len)
     expect_close(answer(slopes, query_len, key_len), want, where=where, rtol=1e-6, atol=0)
 
@@ -67,8 +70,8 @@ def expect_bias(answer: Callable, slopes: Tensor, query_len: int, key_len: int) 
 def shape_and_dtype(answer: Callable) -> None:
     for n_heads, query_len, key_len in ((1, 1, 1), (8, 3, 3), (3, 1, 7), (4, 2, 9), (2, 6, 6)):
         got = answer(draw(n_heads), query_len, key_len)
-        where = f"{n_heads} slopes, query_len {query_len}, key_len {key_len}"
-        expect_like(got, shape=(n_heads, query_len, key_len), dtype=torch.float32, where=where)
+        shape = (n_heads, query_len, key_len)
+        expect_like(got, shape=shape, dtype=torch.float32, where=name_of(*shape))
 
 
 @exercise.property("the worked example: one head, slope 1/2, three tokens")
@@ -102,17 +105,17 @@ def large_sizes(answer: Callable) -> None:
         expect_bias(answer, tensor([1 / 2, 1 / 256]), query_len, key_len)
 
 
-@exercise.property("nothing is kept from call to call")
-def nothing_is_kept(answer: Callable) -> None:
-    for args in one_changed((draw(3), 2, 5), (draw(3, seed=1), 4, 6)):
-        expect_bias(answer, *args)
-
-
 @exercise.property("slopes may be any numbers, and gradients reach them")
 def any_slopes(answer: Callable) -> None:
     slopes = tensor([0.7, 0.0, -1.5])
     expect_bias(answer, slopes, 2, 3)
     expect_gradients(answer, exact_bias, slopes, 2, 3, names=("slopes",))
+
+
+@exercise.property("nothing is kept from call to call")
+def nothing_is_kept(answer: Callable) -> None:
+    for args in one_changed((draw(3), 2, 5), (draw(3, seed=1), 4, 6)):
+        expect_bias(answer, *args)
 
 
 @exercise.property("more queries than keys are refused with a ValueError")
@@ -129,22 +132,21 @@ exercise.slips("""
     powers of e: -penalty -> (-penalty).exp()
         You return e to the power of the bias. Softmax does that itself: the bias is added to the scores before it.
     a bonus for far tokens: -penalty -> penalty
-        Your biases are positive where slopes are, so far tokens get more attention than near ones. It is a penalty:
-        minus slope times distance.
+        Your biases are positive where slopes are, so far tokens get more attention. It is a penalty: minus slope times
+        distance.
     later keys get a bonus: distance.clamp(min=0) -> distance
         Your bias goes on above 0 for keys that come later, where query position minus key position is negative. 0 is
         asked for there: clamp the distance.
     later keys get a penalty: distance.clamp(min=0) -> distance.abs()
-        You use the distance without its sign, so later keys get a penalty as well. 0 is asked for there: hiding them
-        is the causal mask's work.
+        You use the distance without its sign, so later keys get a penalty as well. 0 is asked for there: the causal
+        mask hides them.
     later keys are hidden: -penalty -> (-penalty).masked_fill(distance < 0, -torch.inf)
         You put -inf where keys come later. That is the causal mask, which is applied besides; 0 is asked for there.
     queries counted from 0: torch.arange(key_len - query_len, key_len, -> torch.arange(query_len,
         Your queries stand at positions 0, 1, 2, ... When tokens are in a cache, there are more keys than queries, and
         the queries are the last ones: they begin at key_len - query_len.
     all queries at the last place: queries[:, None] -> (0 * queries[:, None] + key_len - 1)
-        Your rows are all alike: each query is taken to be the last token. They stand at the last query_len places, one
-        after the other.
+        Your rows are all alike: each query is taken to be the last token. They stand at the last query_len places.
     the key's position alone: -penalty -> slopes[:, None, None] * keys.expand(query_len, -1)
         Your bias is slope times key position, the same for each query. (BLOOM's code has it so: softmax ignores
         what all keys of a query share.) Here minus slope times distance is asked for, and 0 for later keys.
@@ -165,8 +167,7 @@ exercise.slips("""
     heads at the end: slopes[:, None, None] * past -> slopes * past[..., None]
         Your heads are the last axis. Scores are (batch, n_heads, query_len, key_len), so heads come first here.
     an axis too many: * past -> * past[None, None]
-        You return an axis of size 1 at the front, for the batch. It broadcasts, but (n_heads, query_len, key_len) is
-        asked for.
+        Your result has one more axis at the front. (n_heads, query_len, key_len) is asked for.
     a token is one away from itself: queries[:, None] - keys -> queries[:, None] - keys + 1
         You count the distance from 1: a token's own key gets a penalty too. Its distance is 0.
     the last key is one away too few: queries[:, None] - keys -> queries[:, None] - keys - 1
@@ -180,14 +181,13 @@ exercise.slips("""
     the sizes of slopes: slopes[ -> slopes.abs()[
         A negative slope comes out as if it were positive. Slopes may be any numbers: use them with their sign.
     distances in half precision: * past -> * past.half()
-        Far keys get a distance that is rounded: half precision holds whole numbers up to 2048 only. Keep distances as
-        integers, or in float32.
+        Far keys get a distance that is rounded: float16 holds whole numbers up to 2048. Keep integers, or float32.
     float64: slopes[ -> slopes.double()[
         The numbers are right, but they come in float64. Keep the dtype of slopes, float32: integer distances times
         float32 slopes give that.
     slopes overwritten: -penalty -> slopes.neg_()[:, None, None] * past
-        The numbers are right, but you change the sign of slopes in place, and their owner still needs them. -slopes
-        makes a new tensor.
+        The numbers are right, but you change slopes in place, and their owner still needs them. -slopes is a new
+        tensor.
     too many queries accepted: query_len > key_len -> False
         You accept more queries than keys: some queries would then stand at negative positions. Raise ValueError first.
     as many queries as keys refused: query_len > key_len -> query_len >= key_len
@@ -202,7 +202,6 @@ exercise.slips("""
         Earlier keys get 0 in your result, and later ones a penalty. It is later keys that get 0: the distance is query
         position minus key position, at least 0.
     the past clamped away, later keys with a bonus: distance.clamp(min=0) -> distance.clamp(max=0)
-        Earlier keys get 0 in your result, and later ones a bonus. It is later keys that get 0: the distance is at
-        least 0.
+        Earlier keys get 0 in your result, and later ones a bonus. It is later keys that get 0.
 """)
 no_gradient(exercise, "slopes", "Use the tensor itself; tolist() cuts it off as well.")

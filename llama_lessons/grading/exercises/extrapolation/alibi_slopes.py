@@ -8,7 +8,6 @@ from torch import Tensor
 
 from ...exercise import Exercise
 from ...expect import expect_close, expect_like, expect_value_error
-from .common import LESSON
 
 
 def alibi_slopes(n_heads: int) -> Tensor:
@@ -27,7 +26,6 @@ def alibi_slopes(n_heads: int) -> Tensor:
 
 exercise = Exercise(
     alibi_slopes,
-    lesson=LESSON,
     points=3,
     minutes=6,
     cases=lambda: [(n_heads,) for n_heads in (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 20, 0)],
@@ -98,6 +96,9 @@ exercise.slips("""
     the row below goes on: row(below) + row(2 * below)[::2] -> [2 ** (-8 * h / below) for h in range(1, 99)]
         The heads that are left over go on with the step of the power of two below, to slopes less than 1/256. They get
         every second slope of the power of two above.
+    the rest by itself: [::2] -> [::2] if below == n_heads else row(below) + alibi_slopes(n_heads - below).tolist()
+        The heads that are left over get slopes as if they were a model of their own. They get every second slope of the
+        power of two above.
     the first slopes of the power above: row(2 * below)[::2] -> row(2 * below)
         The heads that are left over get the first slopes of the power of two above, one after the other. Every second
         of those is there already: take the first, the third, the fifth.
@@ -127,8 +128,8 @@ exercise.slips("""
         You refuse numbers of heads that are no power of two. They have slopes too: those of the power of two below
         first, then every second one of the power above.
     negative slopes: torch.tensor( -> -torch.tensor(
-        Your slopes are negative. The slope is what is taken away for each position of distance; the minus belongs to
-        the bias, -slope * distance.
+        Your slopes are negative. The slope is what is taken away per position of distance; the minus belongs to the
+        bias.
     positive exponent: -8 * h -> 8 * h
         Your slopes grow, up to 256. The exponent is negative: 2 ** (-8 h / n_heads).
     e in place of 2: 2 ** (-8 -> math.e ** (-8
@@ -137,11 +138,10 @@ exercise.slips("""
         Your exponents end at -1, so the gentlest slope is 1/2. The 8 is missing: they are -8 h / n_heads, and the last
         slope of a power of two is 1/256.
     divided by the head's number: -8 * h / power -> -8 / h
-        Your exponents are -8 / h. The number of the head stands above the line, and the number of heads below it:
-        -8 h / n_heads.
+        Your exponents are -8 / h. The head's number stands above the line: -8 h / n_heads.
     a step cut to a whole number: -8 * h / power -> -(8 // power) * h
-        8 / n_heads is cut to a whole number, as // and int() do: from 16 heads on the step between exponents is 0, and
-        all slopes are 1. Divide with /.
+        8 / n_heads comes out as a whole number, as // and int() cut it: from 16 heads on all slopes are 1. Divide with
+        /.
     an exponent cut to a whole number: -8 * h / power -> -8 * h // power
         Your exponents are cut to whole numbers, as // does, so some heads are alike. Divide with /.
     axes for the scores: torch.tensor(slopes[:n_heads]) -> torch.tensor(slopes[:n_heads])[:, None, None]

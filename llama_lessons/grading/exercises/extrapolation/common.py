@@ -5,8 +5,6 @@ import math
 import torch
 from torch import Tensor
 
-LESSON = "04_extrapolation"
-
 
 def frequencies_of(head_dim: int, theta: float) -> Tensor:
     """theta ** (-2 i / head_dim) for each pair, (head_dim // 2,), in float64 on the CPU."""

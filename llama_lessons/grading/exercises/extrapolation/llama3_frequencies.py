@@ -11,7 +11,7 @@ from llama_lessons import extrapolation
 from ...exercise import Exercise
 from ...expect import exact, expect_close, expect_like, on_device
 from ...families import overwrites
-from .common import LESSON, frequencies_of, one_changed
+from .common import frequencies_of, one_changed
 
 # head_dim, theta, factor, low_freq_factor, high_freq_factor, original_max_seq_len
 LLAMA_3_1 = (128, 500_000.0, 8.0, 1.0, 4.0, 8192)
@@ -45,7 +45,6 @@ def that_turn(times: list[float], length: int) -> Tensor:
 
 exercise = Exercise(
     llama3_frequencies,
-    lesson=LESSON,
     points=4,
     minutes=9,
     cases=lambda: [
@@ -66,7 +65,7 @@ exercise = Exercise(
 
 def name_of(setting: tuple) -> str:
     head_dim, theta, factor, low, high, length = setting
-    return f"head_dim {head_dim}, theta {theta:,.0f}, factor {factor:g}, bounds {low:g} and {high:g}, length {length}"
+    return f"head_dim {head_dim}, theta {theta:,g}, factor {factor:g}, bounds {low:g} and {high:g}, length {length}"
 
 
 def by_wavelengths(frequencies: Tensor, factor: float, low: float, high: float, length: int) -> Tensor:
@@ -131,22 +130,22 @@ def formula(answer: Callable) -> None:
             expect_close(answer(*made(setting, dtype)), want, where=name_of(setting), rtol=rtol, atol=0)
 
 
-@exercise.property("a factor of 1 changes nothing")
-def factor_of_one(answer: Callable) -> None:
-    frequencies, _, *others = made(LLAMA_3_1)
-    expect_close(answer(frequencies, 1.0, *others), frequencies, where="factor 1", rtol=1e-9, atol=0)
+@exercise.property("a factor of 1, and fast pairs alone, change nothing: a new tensor comes out all the same")
+def nothing_to_change(answer: Callable) -> None:
+    frequencies, factor, *others = made(LLAMA_3_1)
+    for given, divisor, where in ((frequencies, 1.0, "factor 1"), (frequencies[:9], factor, "fast pairs alone")):
+        expect_close(answer(given, divisor, *others), given, where=where, rtol=1e-9, atol=0)
+        answer.expect_new(where)
 
 
 exercise.slips("""
     fast and slow exchanged: stays = share.clamp(0, 1) -> stays = 1 - share.clamp(0, 1)
-        You divide the fast pairs and leave the slow ones alone. The slow ones are those that meet angles they never
-        saw.
+        You divide the fast pairs and leave the slow ones alone. The slow ones are those that meet new angles.
     fast and slow alone exchanged: share.clamp(0, 1) -> share.where((share > 0) & (share < 1), (share <= 0).double())
         Between the bounds you mix as asked, but beyond them you divide the fast pairs and leave the slow ones alone.
         The slow ones are those that meet angles they never saw.
     mixed the wrong way round: share.clamp(0, 1) -> torch.where((share > 0) & (share < 1), 1 - share, share.clamp(0, 1))
-        Between the bounds the two shares are exchanged: a pair that turns almost high_freq_factor times should be
-        almost unchanged.
+        Between the bounds the two shares are exchanged: near high_freq_factor turns a pair is almost unchanged.
     the 2 pi is missing: frequencies / (2 * math.pi) -> frequencies
         You take length times frequency for the number of turns. That is the angle in radians; a turn is 2 pi of them.
     pi for 2 pi: frequencies / (2 * math.pi) -> frequencies / math.pi
@@ -155,11 +154,9 @@ exercise.slips("""
         You compare wavelengths, which are positions, with low_freq_factor and high_freq_factor, which are numbers of
         turns. A pair turns original_max_seq_len / wavelength times.
     whole turns only: (turns - low) -> (turns.floor() - low)
-        You cut the number of turns to a whole number, so the share rises in jumps. A pair that turns 2.5 times counts
-        as 2.5.
+        You cut the number of turns, so the share rises in jumps. A pair that turns 2.5 times counts as 2.5.
     turns cut by int(): (turns - low) -> (turns.int() - low)
-        You cut the number of turns to a whole number, so the share rises in jumps. A pair that turns 2.5 times counts
-        as 2.5.
+        You cut the number of turns, so the share rises in jumps. A pair that turns 2.5 times counts as 2.5.
     turns rounded: (turns - low) -> (turns.round() - low)
         You round the number of turns, so the share rises in jumps. A pair that turns 2.6 times counts as 2.6.
     a step at the lower bound: share.clamp(0, 1) -> (share > 0).to(frequencies)
@@ -178,8 +175,7 @@ exercise.slips("""
     linear in the wavelength: (turns - low) / -> (turns - low) * high / turns /
         Between the bounds your mixture is linear in the wavelength. It is linear in the number of turns.
     linear in the logarithm: (turns - low) / (high - low) -> (turns / low).log() / math.log(high / low)
-        Between the bounds your mixture is linear in the logarithm of the turns, and so in the number of the pair. It is
-        linear in the number of turns.
+        Between the bounds your mixture is linear in the logarithm of the turns. It is linear in the number of turns.
     not clamped: share.clamp(0, 1) -> share
         The share goes on above 1 and below 0, so that fast pairs become faster still. Clamp it.
     above 1: share.clamp(0, 1) -> share.clamp(min=0)
@@ -221,12 +217,12 @@ exercise.slips("""
     rounded to float32: mixed.to( -> mixed.float().to(
         Your frequencies are right to seven digits only, as if float32 stood between, and far positions need more:
         .double() does not bring lost digits back.
+    float64: low, high = low -> frequencies = frequencies.double(); low, high = low
+        Float32 comes in and float64 goes out. Keep the dtype of frequencies.
     the turns in float32: (turns - low) -> (turns.float() - low)
-        Between the bounds your numbers are right to seven digits only, as those in torch.tensor(list) are. Keep the
-        dtype of frequencies.
+        Between the bounds your numbers are right to seven digits only: something is float32. Keep the dtype.
     the share in float32: share.clamp(0, 1) -> share.clamp(0, 1).float()
-        Your shares are right to seven digits only, as those in torch.tensor(list) are, and so are the mixed
-        frequencies. Keep the dtype of frequencies all the way.
+        Your shares, and so the mixed frequencies, are right to seven digits only: something is float32. Keep the dtype.
 """)
 overwrites(exercise, "frequencies")
 
@@ -236,3 +232,13 @@ def the_ramp_of_yarn(frequencies, factor, low_freq_factor, high_freq_factor, ori
     """Between the bounds your share rises in equal steps from pair to pair: that is YaRN's code. Llama 3's share rises
     with the number of turns."""
     return extrapolation.yarn_frequencies(frequencies, factor, original_max_seq_len, high_freq_factor, low_freq_factor)
+
+
+@exercise.misconception
+def computed_in_float32(frequencies, factor, low_freq_factor, high_freq_factor, original_max_seq_len):
+    """Your frequencies are right to seven digits only, as if all were computed in float32, and far positions need more:
+    .double() does not bring lost digits back."""
+    f = frequencies.float()
+    share = (original_max_seq_len * f / (2 * math.pi) - low_freq_factor) / (high_freq_factor - low_freq_factor)
+    share = share.clamp(0, 1)
+    return (share * f + (1 - share) * f / factor).to(frequencies.dtype)

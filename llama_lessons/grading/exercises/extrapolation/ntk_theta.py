@@ -3,9 +3,10 @@
 import math
 from collections.abc import Callable
 
+import torch
+
 from ...exercise import Exercise
 from ...expect import Mismatch, expect_number, expect_value_error
-from .common import LESSON
 
 
 def ntk_theta(theta: float, factor: float, head_dim: int) -> float:
@@ -17,7 +18,6 @@ def ntk_theta(theta: float, factor: float, head_dim: int) -> float:
 
 exercise = Exercise(
     ntk_theta,
-    lesson=LESSON,
     points=3,
     minutes=5,
     cases=lambda: [
@@ -52,10 +52,10 @@ def by_hand(answer: Callable) -> None:
 
 @exercise.property("the slowest pair turns exactly `factor` times more slowly")
 def slowest_pair(answer: Callable) -> None:
-    for theta, head_dim in ((10_000.0, 64), (100_000.0, 64), (500_000.0, 128), (100.0, 6), (10_000.0, 8)):
+    for theta, head_dim in ((10_000.0, 64), (100_000.0, 64), (500_000.0, 128), (100.5, 6), (10_000.0, 8)):
         for factor in (1.5, 2.0, 3.0, 16.0):
             got = answer(theta, factor, head_dim)
-            where = f"theta {theta:,.0f}, factor {factor:g}, head_dim {head_dim}"
+            where = f"theta {theta:,g}, factor {factor:g}, head_dim {head_dim}"
             if not 0 < got < math.inf:
                 raise Mismatch(f"{where}: expected a positive number, got {got}")
             times = slowest(theta, head_dim) / slowest(got, head_dim)
@@ -65,7 +65,7 @@ def slowest_pair(answer: Callable) -> None:
 @exercise.property("a factor of 1 changes nothing")
 def factor_of_one(answer: Callable) -> None:
     for theta, head_dim in ((10_000.0, 64), (500_000.0, 4)):
-        where = f"theta {theta:,.0f}, factor 1, head_dim {head_dim}"
+        where = f"theta {theta:,g}, factor 1, head_dim {head_dim}"
         expect_number(answer(theta, 1.0, head_dim), theta, where=where, rtol=1e-9)
 
 
@@ -85,11 +85,12 @@ exercise.slips("""
         You multiply theta by factor itself. The slowest pair's exponent is not -1 but -(head_dim - 2) / head_dim, so it
         slows by less than factor. The factor needs a power.
     the exponent upside down: head_dim / (head_dim - 2) -> (head_dim - 2) / head_dim
-        Your factor stands under the power (head_dim - 2) / head_dim. Solving for the new base turns that exponent
-        upside down.
+        Your factor stands under the power (head_dim - 2) / head_dim. Solving for the base turns it upside down.
     pairs in place of channels: (head_dim - 2) -> (head_dim - 4)
-        Your exponent is n / (n - 2) with the number of pairs for n, so too large. The 2 is subtracted from head_dim;
-        from the number of pairs it is 1.
+        Your exponent is n / (n - 2) with the number of pairs for n, so too large. 2 is subtracted from head_dim, 1 from
+        the number of pairs.
+    half of head_dim below the line: (head_dim - 2) -> (head_dim / 2 - 1)
+        Your exponent is twice too large: head_dim over head_dim / 2 - 1. Count channels, or pairs, in both places.
     1 in place of 2: (head_dim - 2) -> (head_dim - 1)
         Your exponent is head_dim / (head_dim - 1). The slowest pair is number head_dim / 2 - 1, and 2i is head_dim - 2.
     the 2 added: (head_dim - 2) -> (head_dim + 2)
@@ -99,8 +100,8 @@ exercise.slips("""
     an exponent cut to a whole number: head_dim / (head_dim - 2) -> head_dim // (head_dim - 2)
         Your exponent is cut to a whole number, which is 1 for every head of more than four channels. Divide with /.
     the exponent without its brackets: factor**exponent -> factor**head_dim / (head_dim - 2)
-        You raise factor to the power head_dim, and divide by head_dim - 2: ** binds closer than /. Put brackets around
-        the exponent.
+        You raise factor to the power head_dim, and divide by head_dim - 2: ** binds closer than /. Bracket the
+        exponent.
     the factor squared: factor**exponent -> factor**2
         You square factor. Its exponent is head_dim / (head_dim - 2): 2 for a head of four channels alone, and closer to
         1 the more there are.
@@ -109,8 +110,7 @@ exercise.slips("""
     the power of theta alone: theta * factor**exponent -> theta**exponent * factor
         You raise theta to the power, and not factor. With a factor of 1, theta must come out as it went in.
     times, where a power is meant: factor**exponent -> factor * exponent
-        You multiply by head_dim / (head_dim - 2). It is the exponent of factor: with a factor of 1, theta must come out
-        as it went in.
+        You multiply by head_dim / (head_dim - 2). It is the exponent of factor, so that a factor of 1 changes nothing.
     a smaller base: theta * factor -> theta / factor
         Theta is divided by what it is to be multiplied by, so all pairs but the first turn faster. A longer text needs
         slower pairs, and a larger base makes them slower.
@@ -130,3 +130,9 @@ exercise.slips("""
     two pairs refused: head_dim <= 2 -> head_dim <= 4
         You refuse a head of four channels. It has two pairs, a fastest and a slowest: only head_dim 2 is refused.
 """)
+
+
+@exercise.misconception
+def computed_in_float32(theta, factor, head_dim):
+    """Your base is right to seven digits, as in torch's float32. Plain floats of Python have sixteen."""
+    return torch.tensor(ntk_theta(theta, factor, head_dim)).item()

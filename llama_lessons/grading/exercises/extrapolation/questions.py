@@ -1,11 +1,9 @@
 """The questions of lesson 04; their choices stand in the notebook."""
 
 from ...question import question
-from .common import LESSON
 
 why_worse_at_home = question(
     name="why_worse_at_home",
-    lesson=LESSON,
     right="c",
     reasons={
         "a": "At each length both lines read the same text; only the frequencies differ.",
@@ -23,7 +21,6 @@ why_worse_at_home = question(
 
 what_extrapolates = question(
     name="what_extrapolates",
-    lesson=LESSON,
     right="b",
     reasons={
         "a": "Each distance has a score, that is true, but the distances beyond the trained length come with angles of "
@@ -43,7 +40,6 @@ what_extrapolates = question(
 
 what_leaks = question(
     name="what_leaks",
-    lesson=LESSON,
     right="a",
     reasons={
         "a": "Attention is the only part of the model in which tokens read one another, and the causal mask is what "

@@ -8,9 +8,9 @@ from torch import Tensor
 from llama_lessons import rope
 
 from ...exercise import Exercise
-from ...expect import Mismatch, draw, exact, expect_close, expect_like, expect_same_for_views
+from ...expect import HALVES, Mismatch, draw, exact, expect_close, expect_like, expect_same_for_views
 from ...families import float32_out, needs_contiguous
-from .common import LESSON, frequencies_of, one_changed
+from .common import frequencies_of, one_changed
 
 
 def rotate_interpolated(
@@ -39,7 +39,8 @@ def cases() -> list[tuple]:
             ((1, 1, 4, 36), 3, 1.0, 10_000.0, torch.float32),
             ((1, 1, 2, 40), 1_000_001, 1.5, 10_000.0, torch.float32),
             ((1, 1, 2, 44), 100_000, 3.0, 500_000.0, torch.float32),
-            ((1, 2, 5, 60), 50, 3.0, 500_000.0, torch.bfloat16),
+            ((1, 2, 33, 60), 50, 3.0, 500_000.0, torch.bfloat16),
+            ((1, 2, 33, 60), 50, 3.0, 500_000.0, torch.float16),
         ]
     ):
         q, k = draw(*shape, seed=seed, dtype=dtype), draw(*shape, seed=seed + 20, dtype=dtype)
@@ -51,7 +52,6 @@ def cases() -> list[tuple]:
 
 exercise = Exercise(
     rotate_interpolated,
-    lesson=LESSON,
     points=5,
     minutes=10,
     cases=cases,
@@ -78,9 +78,10 @@ def exactly_turned(x: Tensor, n_cached: int, factor: float, theta: float = 10_00
 def expect_turned(answer: Callable, heads: tuple, seq_len: int, head_dim: int, *others: float) -> None:
     x = [draw(2, n, seq_len, head_dim, seed=n) for n in heads]
     n_cached, factor, theta = (*others, "left out")[:3]
-    for name, got, given in zip("qk", answer(*x, *others), x, strict=True):
+    want = [exactly_turned(given, *others) for given in x]
+    for name, got, expected in zip("qk", answer(*x, *others), want, strict=True):
         where = f"{name}, n_cached {n_cached:,}, factor {factor:g}, theta {theta}, head_dim {head_dim}"
-        expect_close(got, exactly_turned(given, *others), where=where, atol=2e-5)
+        expect_close(got, expected, where=where, atol=2e-5)
 
 
 @exercise.property("shape and dtype stay, also with fewer heads of k")
@@ -109,7 +110,7 @@ def neighbours(answer: Callable) -> None:
 
 @exercise.property("each position is turned by position / factor, factors that are no whole number too")
 def formula(answer: Callable) -> None:
-    for others in ((0, 2.0, 10_000.0), (6, 4.0, 500_000.0), (9, 1.5, 10_000.0), (1000, 2.5, 100.0)):
+    for others in ((0, 2.0, 10_000.0), (6, 4.0, 500_000.0), (9, 1.5, 1234.5), (1000, 2.5, 100.0)):
         expect_turned(answer, (3, 1), 7, 16, *others)
 
 
@@ -124,10 +125,16 @@ def nothing_is_kept(answer: Callable) -> None:
         expect_turned(answer, *args)
 
 
-@exercise.property("far positions are turned as exactly as near ones")
-def far_positions(answer: Callable) -> None:
+@exercise.property("far positions and half precision: right to the last digit")
+def far_and_in_half_precision(answer: Callable) -> None:
     for n_cached, factor in ((8190, 1.5), (100_000, 3.0), (1_000_001, 1.5), (1_000_001, 16.0)):
         expect_turned(answer, (2, 1), 3, 64, n_cached, factor, 10_000.0)
+    for dtype, digits in HALVES.items():
+        q = draw(1, 2, 33, 64, dtype=dtype)
+        want = exactly_turned(q, 50, 3.0)
+        for name, got in zip("qk", answer(q, q, 50, 3.0), strict=True):
+            where = f"{name} in {str(dtype)[6:]}, to the last of its digits"
+            expect_close(got, want, where=where, rtol=2.0**-digits, atol=1e-6)
 
 
 @exercise.property("q and k need not be contiguous")
@@ -151,15 +158,15 @@ exercise.slips(
 )
 exercise.slips("""
     positions rounded to the nearest: places * freq -> places.round() * freq
-        Positions are now rounded to the nearest whole number, and neighbours still share a place. Divide what needs no
-        rounding: the frequencies.
+        Positions are now rounded to the nearest, and neighbours still share a place. Divide what needs no rounding.
+    positions rounded up: places * freq -> places.ceil() * freq
+        Positions are now rounded up, and neighbours still share a place. Divide what needs no rounding.
     rounded, and the frequencies divided: places * freq -> places.floor() / factor * freq
         The frequencies are divided, and positions are still divided and rounded besides: take that line out.
     rounded, and multiplied back: places * freq -> places.floor() * factor * freq
         You undo the division after positions were rounded: neighbours still share a place.
     no interpolation at all: [:, None] / factor -> [:, None]
-        Your result is plain RoPE, whatever factor is. Neighbours differ again, but far positions are as far as before.
-        Divide the frequencies.
+        Your result is plain RoPE, whatever factor is. Far positions are as far as before. Divide the frequencies.
     not turned at all: places * freq -> 0 * places * freq
         Queries and keys come back as they were. Each pair is turned by position / factor times its frequency.
     turned faster: / factor -> * factor
@@ -169,11 +176,9 @@ exercise.slips("""
     by the root of factor: / factor -> / factor**0.5
         Your angles are divided by the root of factor. Position factor * p has to be turned as p was: divide by factor.
     a whole factor: / factor -> / int(factor)
-        Your result is that for factor cut to a whole number. It may be 1.5 as well: frequencies can be divided by any
-        number.
+        Your result is that for factor cut to a whole number. It may be 1.5 as well: frequencies can be divided by it.
     factor rounded: / factor -> / round(factor)
-        Your result is that for factor rounded to a whole number. It may be 1.5 as well: frequencies can be divided by
-        any number.
+        Your result is that for factor rounded to a whole number. It may be 1.5: frequencies can be divided by it.
     interpolated in long texts alone: / factor -> / (factor if n_cached + seq_len > 8192 else 1)
         Near positions are turned as in plain RoPE, and far ones are interpolated. Position interpolation divides all
         of them: keys that are in the cache already stay as they were turned.
@@ -187,15 +192,14 @@ exercise.slips("""
         Your first new token stands at n_cached / factor cut to a whole number, and the others follow a whole step
         apart. Each position is divided, and none is rounded.
     the cached tokens divided twice: places * freq -> (places - n_cached / factor + n_cached / factor**2) * freq
-        You divide n_cached, and the frequencies besides: the cached tokens are squeezed twice. Dividing the frequencies
-        is enough for all of them.
+        You divide n_cached, and the frequencies besides: the cached tokens are squeezed twice. Divide only the
+        frequencies.
     cached tokens forgotten: torch.arange(n_cached, n_cached + seq_len, -> torch.arange(seq_len,
         Your positions begin at 0 in every call. After n_cached tokens in the cache they begin at n_cached.
     counted from 1: places * freq -> (places + 1 / factor) * freq
         Your positions are one too many: the first token after n_cached cached ones stands at n_cached.
     theta divided: (head_dim, theta) -> (head_dim, theta / factor); factor = 1
-        You divide theta. That makes all pairs but the first faster, each by another factor; the frequencies themselves
-        are to be divided.
+        Theta is divided. That makes all pairs but the first faster; the frequencies themselves are to be divided.
     theta multiplied: (head_dim, theta) -> (head_dim, theta * factor); factor = 1
         You multiply theta. That slows the slow pairs and leaves the fastest alone: nearly NTK-aware scaling. Position
         interpolation slows all pairs alike: divide the frequencies.
@@ -205,19 +209,17 @@ exercise.slips("""
     theta written in: (head_dim, theta) -> (head_dim)
         Your result is that for a theta of 10,000, whatever theta is. SmolLM2 has 100,000, so pass the argument on.
     theta of an earlier call: (head_dim, theta) -> (head_dim, vars(rotate_interpolated).setdefault(head_dim, theta))
-        Your result is that for the theta of an earlier call: something is kept from call to call, and what it is kept
-        under does not hold theta.
+        Your result is that for the theta of an earlier call: what is kept by head_dim alone, say, does not hold theta.
     factor of an earlier call: / factor -> / vars(rotate_interpolated).setdefault(head_dim, factor)
-        Your result is that for the factor of an earlier call: something is kept from call to call, and what it is kept
-        under does not hold factor.
+        Your result is that for the factor of an earlier call: what is kept by head_dim alone, say, does not hold it.
     theta is 100,000 by itself: theta: float = 10_000.0 -> theta: float = 100_000.0
         Where no theta is given, yours is 100,000. Here it is 10,000.
     only the queries: (k, cos, sin) -> (k, *rope.rope_tables(positions, frequencies))
-        You interpolate the queries, and turn the keys as before. A score depends on the distance only if both are
-        turned by the same rule.
+        The queries are interpolated, the keys turned as before. Scores depend on distance only if both are turned
+        alike.
     only the keys: (q, cos, sin) -> (q, *rope.rope_tables(positions, frequencies))
-        You interpolate the keys, and turn the queries as before. A score depends on the distance only if both are
-        turned by the same rule.
+        The keys are interpolated, the queries turned as before. Scores depend on distance only if both are turned
+        alike.
     vectors divided: angles = places -> q, k = q / factor, k / factor; angles = places * factor
         You divide queries and keys themselves, or cosine and sine: vectors get shorter, and are turned as far as
         before. It is the angle that is divided.
@@ -232,6 +234,10 @@ exercise.slips("""
     frequencies in float32: places * frequencies -> places * factor * (frequencies / factor).float()
         Near positions are nearly right, far ones are not: your frequencies have seven digits, as float32 has, and a far
         position multiplies the error. Keep them in float64.
+    float32 frequencies divided: places * frequencies -> places * factor * (frequencies.float() / factor)
+        Near positions are nearly right, far ones are not: your frequencies have the seven digits of float32.
+    computed in half precision: return -> cos, sin = cos.to(q), sin.to(q); return
+        Something is rounded to the dtype of q before the end: cos and sin, say. Compute in float32.
 """)
 float32_out(exercise, "q")
 needs_contiguous(exercise, "q")

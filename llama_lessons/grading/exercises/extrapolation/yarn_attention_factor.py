@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 from ...exercise import Exercise
 from ...expect import expect_number, expect_value_error
-from .common import LESSON
 
 
 def yarn_attention_factor(factor: float) -> float:
@@ -16,7 +15,6 @@ def yarn_attention_factor(factor: float) -> float:
 
 exercise = Exercise(
     yarn_attention_factor,
-    lesson=LESSON,
     points=2,
     minutes=3,
     cases=lambda: [(factor,) for factor in (1.0, 1.5, 2.0, 4.0, 7.3, 16.0, 40.0, 0.5, 0.0, -2.0)],
@@ -92,8 +90,7 @@ exercise.slips("""
     log of 1 + factor: math.log(factor) + 1 -> math.log(factor + 1)
         You take the logarithm of 1 + factor. The 1 is added outside: a factor of 1 has to give 1.
     log1p: math.log( -> math.log1p(
-        You take the logarithm of 1 + factor, as log1p does, and add 1 as well. It is the logarithm of factor: a factor
-        of 1 has to give 1.
+        You take the logarithm of 1 + factor, as log1p does, and add 1 as well. A factor of 1 has to give 1.
     the tenth inside the logarithm: 0.1 * math.log(factor) -> math.log(0.1 * factor)
         Your 0.1 stands inside the logarithm. The logarithm of factor is multiplied by it: a factor of 1 has to give 1.
     below 1 it stays 1: raise ValueError("a shorter text") -> return 1.0

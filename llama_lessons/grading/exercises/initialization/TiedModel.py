@@ -13,7 +13,7 @@ from llama_lessons.norms import RMSNorm
 
 from ...exercise import Exercise
 from ...expect import Mismatch, exact, expect_close
-from .common import LESSON, expect_normal, looks_of
+from .common import expect_normal, looks_of
 
 
 class TiedModel(nn.Module):
@@ -69,7 +69,6 @@ def rough_facts(what: str, seen: dict, parameters: list[Tensor]) -> tuple:
 
 exercise = Exercise(
     TiedModel,
-    lesson=LESSON,
     points=4,
     minutes=8,
     # A large table, so that a mean of 0.02 shows beside a standard deviation of 1; 1 / sqrt(36) is no 0.2.
@@ -150,23 +149,18 @@ def gradients(answer: Callable) -> None:
     expect_close(seen["gradient"], want, where="gradient of the table", rtol=1e-2, atol=1e-3 * largest)
 
 
-@exercise.given
-class the_planted_bug(TiedModel):
-    """The bug is still there: the table that both use has torch's own N(0, 1).
-
-    Whatever is drawn for the head before it is given the table is thrown away. Look at the order of the lines.
-    """
-
-    def __init__(self, vocab_size, dim):
-        super().__init__(vocab_size, dim)
-        self.embedding, self.head = nn.Embedding(vocab_size, dim), nn.Linear(dim, vocab_size, bias=False)
-        nn.init.normal_(self.head.weight, std=0.02)
-        self.head.weight = self.embedding.weight
-
-
+PLANTED = """
+    the planted bug: nn.init.normal_(self.head.weight, std=0.02) -> pass
+        The table that both use has a standard deviation of 1, that of torch's nn.Embedding, where 0.02 is asked for.
+        What is drawn for the head before it is given the table is thrown away with the head's own weight, and what is
+        drawn into a copy never gets into the table.
+"""
+exercise.slips(PLANTED, given=True)
 exercise.slips("""
     no longer tied: self.head.weight = self.embedding.weight -> pass
         The head has its 0.02 now, but the two weights are no longer one. Keep the tying, and draw after it.
+    the table alone drawn, not tied: std=0.02) -> std=0.02); self.head = nn.Linear(dim, vocab_size, bias=False)
+        The table has its 0.02, and the head another weight, as large as torch's nn.Linear begins with. Keep the tying.
     both drawn, not tied: self.head.weight = self.embedding.weight -> nn.init.normal_(self.embedding.weight, std=0.02)
         Head and table are two parameters now, with numbers of their own, nearly twice as many: keep the tying.
     equal, but not tied: std=0.02) -> std=0.02); self.head.weight = nn.Parameter(self.head.weight.detach())
@@ -177,8 +171,8 @@ exercise.slips("""
         Each number of the table is 0.02, so that all tokens are alike: draw random numbers of that standard deviation.
     the norm drawn too: nn.init.normal_( -> nn.init.normal_(self.norm.weight, std=0.02); nn.init.normal_(
         You draw the norm's gains as well, which are to be 1. Only the table is to be drawn.
-    the variance given as the standard deviation: std=0.02 -> std=0.02**2
-        The table has the standard deviation 0.0004, the square of 0.02. torch's normal_ takes the standard deviation.
+    0.02 squared: std=0.02 -> std=0.02**2
+        The table has the standard deviation 0.0004, the square of 0.02: normal_ takes no variance, and once is enough.
     a nought too few: std=0.02 -> std=0.2
         The table has the standard deviation 0.2, ten times as large as asked for.
     0.02 as the mean: std=0.02 -> 0.02
@@ -193,11 +187,16 @@ exercise.slips("""
         You draw the table by Xavier's formula. A token picks one row of it, so the number of rows is no fan.
     uniform: normal_(self.head.weight, std=0.02) -> uniform_(self.head.weight, -0.02 * 3**0.5, 0.02 * 3**0.5)
         Your table is spread evenly between two limits. A normal distribution is asked for.
+    truncated: normal_(self.head.weight, std=0.02) -> trunc_normal_(self.head.weight, std=0.02, a=-0.04, b=0.04)
+        The numbers of your table are cut off on both sides, which leaves a smaller standard deviation than 0.02.
     uniform up to 0.02: normal_(self.head.weight, std=0.02) -> uniform_(self.head.weight, -0.02, 0.02)
         Your table is spread evenly between -0.02 and 0.02. A normal distribution is asked for.
     the logits made smaller: std=0.02) -> std=1.0); self.head.register_forward_hook(lambda *seen: seen[2] / 50)
         You left the table at std 1 and made the logits smaller. That cures the symptom; the residual stream is still 50
         times as large as what layers drawn with 0.02 expect.
+    the gains made smaller: std=0.02 -> std=1.0); nn.init.constant_(self.norm.weight, 0.02
+        The table has the standard deviation 1, and the gains of the norm are 0.02. That makes the logits smaller, but
+        the residual stream is still 50 times as large as what layers drawn with 0.02 expect. Gains stay 1.
     frozen: std=0.02) -> std=0.02).requires_grad_(False)
         The table is frozen: requires_grad is False, so it is never trained.
     the head has a bias: bias=False -> bias=True

@@ -6,6 +6,7 @@ All of it lies on the CPU, since sizes are asked for in float64, which not every
 import math
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,6 @@ from torch import Tensor, nn
 from ...exercise import Exercise
 from ...expect import Mismatch, exact, expect_close, expect_like, random_tensor
 from ...families import needs_contiguous
-from .common import LESSON
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -38,6 +38,16 @@ def whole(*shape: int, seed: int, dtype: torch.dtype) -> Tensor:
     return random_tensor(*shape, seed=seed).round().to(dtype)
 
 
+def use(answer: Callable) -> Callable:
+    """The answer itself, or what is seen of it up to rounding: sizes, and their dtype."""
+
+    def ask(x: Tensor, weights: list[Tensor], activation: Activation, roughly: bool = False) -> Any:
+        sizes = answer(x, weights, activation)
+        return (sizes.float(), str(sizes.dtype)) if roughly and isinstance(sizes, Tensor) else sizes
+
+    return ask
+
+
 def cases() -> list[tuple]:
     """In float64, or of whole numbers, so that a wrong size is known by its name wherever it is rounded."""
     f64 = torch.float64
@@ -52,20 +62,20 @@ def cases() -> list[tuple]:
             (random_tensor(7, 8, seed=5, dtype=f64), (8, 8, 8, 8), F.silu),
         ]
     ):
-        made.append((x, stack(*widths, std=0.5, seed=seed, dtype=f64), activation))
+        made.append((x, stack(*widths, std=0.5, seed=seed, dtype=f64), activation, True))
     for scale, dtype in ((2.0**83, torch.float32), (128.0, torch.float16)):
         weights = [whole(8, 8, seed=seed, dtype=dtype) for seed in (6, 7)]
-        made.append((scale * whole(4, 8, seed=5, dtype=dtype), weights, torch.relu))
+        made.append((scale * whole(4, 8, seed=5, dtype=dtype), weights, torch.relu, True))
     return made
 
 
 exercise = Exercise(
     activation_rms,
-    lesson=LESSON,
     points=4,
     minutes=12,
     cases=cases,
     returns=Tensor,
+    using=use,
     hints=(
         "A loop over the weights: what one layer gives is what the next one reads. Keep one number for each layer in a "
         "list, and torch.stack makes a tensor of it at the end.",
@@ -89,7 +99,7 @@ def expect_sizes(
     answer: Callable, x: Tensor, weights: list[Tensor], activation: Activation, where: str, rtol: float = 1e-4
 ) -> None:
     """Refuse other sizes than `by_hand` finds."""
-    got, want = answer(x, list(weights), activation), by_hand(x, weights, activation)
+    want, got = by_hand(x, weights, activation), answer(x, list(weights), activation)
     expect_close(got, want, where=where, rtol=rtol, atol=0)
 
 
@@ -139,7 +149,7 @@ def not_contiguous(answer: Callable) -> None:
 @exercise.property("what has nearly vanished is measured, not rounded to 0")
 def nearly_vanished(answer: Callable) -> None:
     x, weights = random_tensor(8, 16), stack(*[16] * 8, std=1e-5)
-    got, want = answer(x, list(weights), torch.relu), by_hand(x, weights, torch.relu)
+    want, got = by_hand(x, weights, torch.relu), answer(x, list(weights), torch.relu)
     expect_like(got, shape=(7,), dtype=torch.float64, where="7 layers of std 1e-5")
     for layer in range(7):  # one by one: beside the first, the last would be printed as 0
         where = f"std 1e-5, after layer {layer + 1}"
@@ -217,6 +227,8 @@ exercise.slips("""
         You apply the activation twice in each layer. With ReLU that is the same, with others it is not.
     the weight is not transposed: weight.T -> weight
         You multiply by the weight as it is. A linear layer keeps it as (fan_out, fan_in): x @ weight.T.
+    only for two axes: x @ weight.T -> torch.einsum("bi,oi->bo", x, weight)
+        You take x to have two axes. It may have more, or a single one: x @ weight.T goes along the last axis of any.
     every layer reads the input: = activation(x @ -> = activation((first := x if not sizes else first) @
         Every layer reads the first x. In a stack, each layer reads what the one before it gave.
     the input counted as a layer: sizes = [] -> sizes = [x.double().square().mean().sqrt()]

@@ -10,7 +10,7 @@ from llama_lessons.initialization import rms
 
 from ...exercise import Exercise
 from ...expect import Mismatch, expect_number, expect_value_error, random_tensor
-from .common import LESSON, std_of
+from .common import std_of
 
 
 def kaiming_std(fan_in: int, gain: float = 2**0.5) -> float:
@@ -21,12 +21,11 @@ def kaiming_std(fan_in: int, gain: float = 2**0.5) -> float:
 
 def cases() -> list[tuple]:
     """Nearly all without a gain, so that a wrong formula is known by its name even where gain is wrong as well."""
-    return [(7,), (50,), (128,), (512,), (1,), (3,), (90,), (11,), (128, 3.0), (20, 0.3), (0,), (0, 1.0), (-1,)]
+    return [(7,), (50,), (128,), (512,), (1,), (3,), (90,), (11,), (128, 3.0), (20, 0.3), (0,), (0, 1.0)]
 
 
 exercise = Exercise(
     kaiming_std,
-    lesson=LESSON,
     points=3,
     minutes=4,
     cases=cases,
@@ -99,6 +98,8 @@ exercise.slips("""
         That is the variance, gain ** 2 / fan_in. A standard deviation is its root, and what torch's normal_ wants.
     divided by fan_in: math.sqrt(fan_in) -> fan_in
         You divide by fan_in. It is the *variance* of a sum that grows with fan_in, so divide by its root.
+    the power before the division: math.sqrt(fan_in) -> fan_in / 2
+        Your result is gain / fan_in / 2, which is what fan_in ** 1 / 2 means: the power first. Write fan_in ** 0.5.
     gain under the root: gain / math.sqrt(fan_in) -> math.sqrt(gain / fan_in)
         Your gain stands under the root. It multiplies the standard deviation: sqrt(2) doubles the mean square.
     gain under the root, where ReLU's is 2: return gain / -> return (gain if gain == 2**0.5 else gain**0.5) /
@@ -111,6 +112,8 @@ exercise.slips("""
         You multiply by sqrt(fan_in). The more products a sum has, the smaller each of them must be.
     0 is divided by: fan_in <= 0 -> fan_in < 0
         For a fan_in of 0 your division raises a ZeroDivisionError. Raise a ValueError before anything is computed.
+    infinity for 0: raise ValueError("fan_in must be positive") -> return math.inf
+        For a fan_in of 0 infinity comes out, as where numpy divides. Raise a ValueError before anything is computed.
     0 in place of an error: raise ValueError("fan_in must be positive") -> return 0.0
         A fan_in of 0 or less gives 0 in yours, and the mistake goes unnoticed: raise ValueError.
     an assert: raise ValueError -> raise AssertionError

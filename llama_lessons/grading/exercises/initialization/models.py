@@ -1,5 +1,6 @@
 """Models whose weights are to be drawn, by what is told of them, and what is seen of them afterwards."""
 
+import math
 from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
@@ -22,13 +23,13 @@ def llama(**more: Any) -> nn.Module:
     return Llama(LlamaConfig(vocab_size=100, dim=48, **sizes, **more))
 
 
-def small(n_layers: int, vocab_size: int = 80) -> nn.Module:
+def small(n_layers: int, vocab_size: int = 80, biased: tuple[str, ...] = ("q_proj",)) -> nn.Module:
     """A model that is never run, under names that say what its parts are for; no two roles are equally many."""
 
     sizes = {"q_proj": (48, 64), "k_proj": (48, 64), "o_proj": (64, 48), "up_proj": (48, 80), "down_proj": (80, 48)}
 
     def layer() -> nn.Module:
-        linear = {name: nn.Linear(*size, bias=name in ("q_proj", "o_proj")) for name, size in sizes.items()}
+        linear = {name: nn.Linear(*size, bias=name in biased) for name, size in sizes.items()}
         return nn.ModuleDict({"norm": nn.LayerNorm(48)} | linear)
 
     return nn.ModuleDict(
@@ -48,13 +49,13 @@ def one_matrix() -> nn.Module:
 
 
 LLAMA, TIED = "a Llama of 2 layers", "a Llama with tied embeddings"
-DEEP, BIASED = "a model of 8 layers", "a model of 3 layers with LayerNorm, biases and a position table"
+DEEP, BIASED = "a model of 8 layers", "a model of 3 layers with biases, drawn for the second time, after all became NaN"
 ONE_MATRIX = "a model in which one matrix writes into the residual stream"
 TWO_LAYERS, ONE_LAYER, HALF = "a model of 2 layers", "a model of 1 layer", "a model in bfloat16"
 KINDS: dict[str, Callable[[], nn.Module]] = {
     LLAMA: llama,
     TIED: lambda: llama(tied_embeddings=True),
-    BIASED: lambda: small(3),
+    BIASED: lambda: small(3, biased=("q_proj", "o_proj")),
     DEEP: lambda: small(8, 600),
     ONE_MATRIX: one_matrix,
     TWO_LAYERS: lambda: small(2),
@@ -64,12 +65,13 @@ KINDS: dict[str, Callable[[], nn.Module]] = {
 
 
 def make(kind: str) -> nn.Module:
-    """A model whose weights are all 7, and whose gains and biases are all 3."""
+    """A model with a buffer of ones, whose weights are all 7, and whose gains and biases are all 3."""
     # The generator stays where it was, so that what an answer draws follows what it drew before.
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         model = KINDS[kind]()
         for parameter in model.parameters():
             parameter.fill_(7.0 if parameter.ndim > 1 else 3.0)
+    model.register_buffer("mask", torch.ones(4, 4))
     return model.to(choose_device())
 
 
@@ -86,8 +88,13 @@ def drawn(answer: Callable, kind: str, std: float | None) -> dict[str, Tensor]:
     model = make(kind)
     parameters = dict(model.named_parameters())
     before = {name: (parameter.detach().clone(), parameter.dtype) for name, parameter in parameters.items()}
+    given = () if std is None else (std,)
     try:
-        answer(model, *(() if std is None else (std,)))
+        answer(model, *given)
+        if kind == BIASED:
+            for parameter in model.parameters():
+                parameter.data.fill_(math.nan)
+            answer(model, *given)
     except (AttributeError, RuntimeError) as error:
         advice = next((advice for words, advice in ADVICE.items() if words in str(error)), "")
         error.args = (f"{error}{advice}",)
@@ -102,6 +109,8 @@ def drawn(answer: Callable, kind: str, std: float | None) -> dict[str, Tensor]:
                 raise Mismatch(f"{kind}: {name} had {what} {then}, and now has {now}. Change its numbers alone")
         if not parameter.requires_grad:
             raise Mismatch(f"{kind}: {name} is frozen now (requires_grad is False), so it would never be trained")
+    if not (model.mask == 1).all():
+        raise Mismatch(f"{kind}: its buffer `mask` was changed. That is no parameter: it stays as it is")
     if all(torch.equal(parameter, before[name][0]) for name, parameter in after.items()):
         raise Mismatch(f"{kind}: every weight is as it was. Change them in place, in `model` itself")
     return {name: parameter.detach() for name, parameter in after.items()}

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 
 from ...exercise import Exercise
 from ...expect import Mismatch, plain
-from .common import LESSON
 
 
 def predict_first_losses() -> tuple[float, float, float, float]:
@@ -27,7 +26,7 @@ ENOUGH = 0.05  # of the right number
 # What people predict; a prediction counts as the one that it is nearest to.
 SIZES = (84, 49_152)
 GUESSES = (math.log, math.log2, math.log10, float, lambda n: 1 / n, lambda n: -math.log(n), lambda n: math.log(n) + 0.5)
-OTHERS = (0.0, 1.0, 24.0, 128.0, math.log(49_152) + 288, 576.0, -576.0)
+OTHERS = (0.0, 1.0, 11.52, 24.0, 128.0, math.log(49_152) + 288, 576.0, -576.0)
 KNOWN = (*(guess(n) for n in SIZES for guess in GUESSES), *OTHERS)
 
 
@@ -49,7 +48,6 @@ def use(answer: Callable) -> Callable:
 
 exercise = Exercise(
     predict_first_losses,
-    lesson=LESSON,
     points=3,
     minutes=8,
     cases=lambda: [(which, True) for which in range(len(WHAT))],
@@ -107,6 +105,8 @@ exercise.slips("""
         and pays for that logit where another one comes.
     the dim of the lesson's model: another, same = 576.0 -> another, same = 128.0
         128 is what the lesson's model of characters would have: its dim. This one has SmolLM2's sizes.
+    the table drawn with 0.02: another, same = 576.0 -> another, same = 11.52
+        0.02 * dim is the logit of the token just read where the table is drawn with 0.02. This one is from N(0, 1).
     the same loss whatever comes: another, same = 576.0, 0.0 -> another, same = 576.0, 576.0
         You predict dim where the same token comes. The large logit belongs to that very token: the model pays nothing.
     the two cases exchanged: another, same = 576.0, 0.0 -> another, same = 0.0, 576.0

@@ -1,11 +1,9 @@
 """Quick questions of lesson 06."""
 
 from ...question import question
-from .common import LESSON
 
 how_relu_fades = question(
     name="how_relu_fades",
-    lesson=LESSON,
     right="c",
     reasons={
         "a": "A straight line on a *logarithmic* axis is a constant factor, not a constant step. If each layer "
@@ -23,7 +21,6 @@ how_relu_fades = question(
 
 why_small_weights_do_not_die = question(
     name="why_small_weights_do_not_die",
-    lesson=LESSON,
     right="a",
     reasons={
         "a": "In a plain stack each layer multiplies what the one before it left, so small factors pile up. In a Llama "
@@ -41,7 +38,6 @@ why_small_weights_do_not_die = question(
 
 which_scheme_is_llamas = question(
     name="which_scheme_is_llamas",
-    lesson=LESSON,
     right="b",
     reasons={
         "a": "That is what popular articles say. Xavier takes each matrix's own shape into account, and the public "

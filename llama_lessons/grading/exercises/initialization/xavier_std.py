@@ -7,7 +7,7 @@ from torch import nn
 
 from ...exercise import Exercise
 from ...expect import expect_number, expect_value_error
-from .common import LESSON, std_of
+from .common import std_of
 
 
 def xavier_std(fan_in: int, fan_out: int, gain: float = 1.0) -> float:
@@ -25,7 +25,6 @@ def cases() -> list[tuple]:
 
 exercise = Exercise(
     xavier_std,
-    lesson=LESSON,
     points=3,
     minutes=4,
     cases=cases,
@@ -100,6 +99,10 @@ exercise.slips("""
         You multiply the fans: that is the number of weights in the matrix. It is the sum, or the mean, that counts.
     the geometric mean: 2 / (fan_in + fan_out) -> 1 / math.sqrt(fan_in * fan_out)
         You take the geometric mean of the fans, sqrt(fan_in * fan_out). Xavier's is the ordinary one, half of the sum.
+    the mean rounded down: 2 / (fan_in + fan_out) -> 1 / ((fan_in + fan_out) // 2)
+        Your mean of the fans is rounded down, as // does. That of 1 and 6 is 3.5: divide with /.
+    half of the right one: 2 / (fan_in + fan_out) -> 1 / (fan_in + fan_out) / 2
+        Your result is half of the right one. One over half of the sum is 2 over the sum, not one over twice the sum.
     the mean of two variances: 2 / (fan_in + fan_out) -> (1 / fan_in + 1 / fan_out) / 2
         You take the mean of 1 / fan_in and 1 / fan_out. Take the mean of the fans: one over it is the variance.
     the mean of two standard deviations: math.sqrt(2 / (fan_in + fan_out)) -> (fan_in**-0.5 + fan_out**-0.5) / 2
@@ -115,7 +118,7 @@ exercise.slips("""
     ReLU's gain by itself: gain: float = 1.0 -> gain: float = 2**0.5
         Where no gain is given, yours is sqrt(2), which is ReLU's. Here it is 1.
     fans not checked: fan_in <= 0 or fan_out <= 0 -> fan_in + fan_out <= 0
-        You accept a fan of 0 or less as long as the sum is positive. No such layer exists: raise ValueError.
+        You accept a fan of 0 or less where the other makes their sum positive. Raise a ValueError for each by itself.
     only fan_in checked: fan_in <= 0 or fan_out <= 0 -> fan_in <= 0
         You refuse a fan_in of 0 or less, and accept such a fan_out.
     only fan_out checked: fan_in <= 0 or fan_out <= 0 -> fan_out <= 0

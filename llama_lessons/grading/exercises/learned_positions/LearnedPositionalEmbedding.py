@@ -20,7 +20,7 @@ from ...expect import (
     expect_value_error,
 )
 from ...families import needs_contiguous, no_gradient, overwrites
-from .common import LESSON, WRONG_ROWS, exact_sum
+from .common import WRONG_ROWS, exact_sum
 
 
 class LearnedPositionalEmbedding(nn.Module):
@@ -40,17 +40,22 @@ def use(answer: Callable[[int, int], nn.Module]) -> Callable[..., Tensor]:
     """The function that adds rows of a given table, by the learner's module with that table in it."""
     made: dict[tuple, tuple[nn.Module, str]] = {}
 
-    def add(table: Tensor, x: Tensor, start_pos: int | None = None, earlier: tuple[tuple, ...] = ()) -> Tensor:
+    def add(
+        table: Tensor, x: Tensor, start_pos: int | None = None, earlier: tuple = (), training: bool = True
+    ) -> Tensor:
         shape = tuple(table.shape)
         if shape not in made:
             # One module for all calls: what it keeps of the first one shows in the second.
             module = answer(*shape)
             made[shape] = module, name_of_table(module, shape)
+            if next(answer(*shape).parameters()).data_ptr() == next(module.parameters()).data_ptr():
+                raise Mismatch("two modules share one table, where each is expected to make its own in __init__")
         for call in earlier:
             add(*call)
         module, name = made[shape]
-        module.to(x.device)
-        return torch.func.functional_call(module, {name: table}, (x,) if start_pos is None else (x, start_pos))
+        module.to(x.device).train(training)
+        with torch.set_grad_enabled(training):
+            return torch.func.functional_call(module, {name: table}, (x,) if start_pos is None else (x, start_pos))
 
     return add
 
@@ -90,7 +95,6 @@ def cases() -> list[tuple]:
 
 exercise = Exercise(
     LearnedPositionalEmbedding,
-    lesson=LESSON,
     points=5,
     minutes=12,
     cases=cases,
@@ -111,7 +115,7 @@ def expect_sum(answer: Callable, table: Tensor, x: Tensor, start_pos: int) -> No
     where = f"a table of {len(table)} rows, x of shape {tuple(x.shape)} in {str(x.dtype)[6:]}, start_pos {start_pos}"
     got = answer(table, x, start_pos)
     expect_like(got, shape=tuple(x.shape), dtype=x.dtype, where=where)
-    tolerance = 1e-2 if x.dtype in HALVES else 1e-5
+    tolerance = {torch.float64: 1e-12, torch.float32: 1e-5}.get(x.dtype, 1e-2)
     expect_close(got, exact_sum(table, x, start_pos), where=where, rtol=tolerance, atol=tolerance)
 
 
@@ -134,6 +138,7 @@ def start_pos_is_used(answer: Callable) -> None:
         expect_sum(answer, table, draw(batch, seq_len, 4, seed=seq_len), start_pos)
     x = draw(2, 5, 4)
     expect_close(answer(table, x), exact_sum(table, x), where="start_pos not given")
+    expect_sum(answer, draw(2_100, 4, seed=9), x[..., :4], 2_090)
 
 
 @exercise.property("the last row can be used")
@@ -181,6 +186,16 @@ def called_again(answer: Callable) -> None:
         expect_sum(answer, draw(20, 6, seed=seed, dtype=dtype), draw(batch, seq_len, 6, dtype=dtype), start_pos)
 
 
+@exercise.property("each call returns a new tensor, in training with gradients, and after .eval() without")
+def a_new_tensor(answer: Callable) -> None:
+    table, x = draw(12, 4, seed=9), draw(2, 5, 4)
+    for training, mode in ((True, "in training"), (False, "after .eval(), under torch.no_grad")):
+        first = answer(table, x, 3, (), training)
+        expect_close(first, exact_sum(table, x, 3), where=mode)
+        answer(table, 2 * x, 0, (), training)
+        expect_close(first, exact_sum(table, x, 3), where=f"{mode}, a result looked at again after another call")
+
+
 @exercise.property("numbers need not lie in memory in the order of their axes")
 def not_contiguous(answer: Callable) -> None:
     expect_same_for_views(answer, draw(12, 4, seed=9), draw(2, 5, 4), 3, where="x and a table")
@@ -191,6 +206,8 @@ def gradients(answer: Callable) -> None:
     for max_seq_len, seq_len, start_pos in ((12, 5, 4), (12, 12, 0), (30, 2, 17)):
         args = draw(max_seq_len, 4, seed=9), draw(3, seq_len, 4), start_pos
         expect_gradients(answer, exact_sum, *args, names=("the table", "x"))
+    x = draw(2, 5, 4)
+    expect_gradients(lambda t: answer(t, x), lambda t: exact_sum(t, x), draw(9, 4), names=("the table (x needs none)",))
 
 
 exercise.slips(WRONG_ROWS)
@@ -218,10 +235,10 @@ exercise.slips("""
         Missing rows are left to the slice, and where just one is left, it is added to all tokens in silence. Compare
         start_pos with 0, and start_pos + seq_len with max_seq_len, before you read.
     both ends are left to the lookup: table, -> return x + self.weight[range(start_pos, start_pos + x.shape[1])]; table,
-        Missing rows are left to the lookup: past the end it fails with an IndexError, and row -1 is the last one.
+        Past the end an IndexError comes, as a lookup raises it by itself, and row -1 is taken for the last one.
         Compare start_pos with 0, and start_pos + seq_len with max_seq_len, before you read.
     the end is left to the lookup: end > len(table): -> table[torch.arange(start_pos, end)] is None:
-        Past the end a lookup fails with an IndexError of its own. Compare start_pos + seq_len with max_seq_len first.
+        Past the end an IndexError comes, as from a lookup. Compare start_pos + seq_len with max_seq_len first.
     the beginning is left to the slice: start_pos < 0 or end > len(table): -> end > len(table):
         You do not refuse a negative start_pos. Counted from the end, it gives a wrong row, or none, so that the sum
         crashes.
@@ -238,10 +255,10 @@ exercise.slips("""
     the last row refused: end > len(table): -> end >= len(table):
         You refuse a text that needs the last row. Refuse only where start_pos + seq_len is *greater* than max_seq_len.
     an IndexError: raise ValueError( -> raise IndexError(
-        Texts that do not fit end in an IndexError, as a lookup raises it by itself (on a GPU it is a device-side
-        assert, after which the process can no longer use the GPU). Look before you read, and raise a ValueError.
+        Texts that do not fit end in an IndexError, which a lookup raises by itself too (on a GPU it is a device-side
+        assert, after which the process can no longer use the GPU). Raise a ValueError, before anything is read.
     a RuntimeError: raise ValueError( -> raise RuntimeError(
-        Texts that do not fit end in a RuntimeError, as narrow raises it by itself. Look first, and raise a ValueError.
+        Texts that do not fit end in a RuntimeError, such as narrow raises. Raise a ValueError before anything is read.
     an AssertionError: raise ValueError( -> raise AssertionError(
         Texts that do not fit end in an AssertionError. Python run with -O leaves out every assert: raise a ValueError.
     row 0 does not learn: table[start_pos:end] -> torch.cat((table[:1].detach(), table[1:]))[start_pos:end]
@@ -254,6 +271,10 @@ exercise.slips("""
         Your result has the dtype of an earlier call of the same module. Each call has its own.
     always float32: x + rows -> x.float() + rows.float()
         Float32 comes out whatever was given. With tokens and table of one dtype, x + rows has that dtype by itself.
+    float64 through float32: x + rows -> (x.float() + rows.float()).to(x.dtype)
+        The dtype is right, but float64 has only the seven digits of float32. Add x and rows in the dtype they have.
+    dropout: x + rows -> nn.functional.dropout(x + rows, 0.1)
+        Some numbers are set to 0 at random and the others made larger, as by dropout. The sum alone is asked for.
 """)
 no_gradient(exercise, "x", "Nothing below this module would learn.")
 overwrites(exercise, "x", "x + rows makes one.")

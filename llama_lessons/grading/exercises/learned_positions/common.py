@@ -5,8 +5,6 @@ from torch import Tensor
 
 from ...expect import exact
 
-LESSON = "01_learned_positions"
-
 
 def exact_sum(table: Tensor, x: Tensor, start_pos: int = 0) -> Tensor:
     """Token i of each text plus row start_pos + i of the table, one place after another, in float64 on the CPU."""

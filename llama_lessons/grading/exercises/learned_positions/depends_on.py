@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ...exercise import Exercise
 from ...expect import Mismatch, draw
-from .common import LESSON
 from .trials import FLAT, LONG, SIMPLE, TRIALS, Add, Trial
 
 
@@ -30,7 +29,6 @@ def cases() -> list[tuple]:
 
 exercise = Exercise(
     depends_on,
-    lesson=LESSON,
     points=4,
     minutes=14,
     cases=cases,
@@ -124,11 +122,20 @@ exercise.slips("""
     only the first channel: added = add(x) - x -> added = (add(x) - x)[..., :1]
         You look at the first channel alone. A position may be written into any other: compare all channels.
     channels summed up: added = add(x) - x -> added = (add(x) - x).sum(dim=2, keepdim=True)
-        You add up the channels first. What is added to one and taken from another is lost then: compare each channel.
+        You take the sum or the mean of the channels first. What is added to one and taken from another is lost then:
+        compare each channel.
     lengths compared: added = add(x) - x -> added = (add(x) - x).norm(dim=2, keepdim=True)
         You compare how long the added vectors are, and not where they point: compare channel by channel.
     channels compared: added - added[:, :1] -> added - added[:, :, :1]
         For positions you compare the channels of a token with its first one. Places run along axis 1.
+    absolute values first: added = add(x) - x -> added = (add(x) - x).abs()
+        You take absolute values, or squares, before you compare, so that a number and its negative count as the same.
+        Take the difference first, and its absolute value after.
+    joint with the sequences: added - added[:, :1] -> added - added[0, 0]
+        For positions you compare with the first token of the whole batch, so that differences between sequences count
+        too. Compare each place with the first one of its own sequence.
+    only downwards: d.abs().max() -> d.min().neg()
+        You forget the sign: what is *more* than at the first place differs too. Take .abs() first.
     only upwards: d.abs().max() -> d.max()
         You forget the sign: what is *less* than at the first place differs too. Take .abs() first.
     exact equality: > 3e-4 -> > 0

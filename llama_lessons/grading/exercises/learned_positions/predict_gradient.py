@@ -4,9 +4,10 @@ import math
 from collections.abc import Callable
 from functools import partial
 
+from torch import Tensor
+
 from ...exercise import Exercise
 from ...expect import Mismatch, plain
-from .common import LESSON
 
 ASKED = (
     "the first row with a gradient",
@@ -32,6 +33,7 @@ def use(answer: Callable[[], tuple]) -> Callable[[int], float]:
         if not isinstance(numbers, tuple) or len(numbers) != len(ASKED):
             raise Mismatch(f"expected four numbers, such as (1, 2, 3, 4), got {numbers!r}")
         value = numbers[which]
+        value = value.item() if isinstance(value, Tensor) and value.ndim == 0 else value
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise Mismatch(f"expected a plain number, got {value!r}")
         return float(value)
@@ -41,7 +43,6 @@ def use(answer: Callable[[], tuple]) -> Callable[[int], float]:
 
 exercise = Exercise(
     predict_gradient,
-    lesson=LESSON,
     points=2,
     minutes=4,
     cases=lambda: [(which,) for which in range(len(ASKED))],
@@ -91,6 +92,8 @@ exercise.slips("""
         You count 9 rows, which is 29 - 20. Both ends are included, so there is one more.
     each row counted once: in_row_22 = 4 -> in_row_22 = 1
         You say 1. That is what one sequence brings, and four of them read row 22.
+    nothing from zeros: in_row_22 = 4 -> in_row_22 = 0
+        You say 0. x is 0, but rows are added to it, not multiplied: a sum grows by 1 if its row does, whatever x is.
     all tokens in each row: in_row_22 = 4 -> in_row_22 = 40
         You say 40, as if each token of the batch had read row 22. Only the third token of each sequence did.
     a mean over the batch: in_row_22 = 4 -> in_row_22 = 0.25

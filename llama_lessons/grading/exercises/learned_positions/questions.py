@@ -1,11 +1,9 @@
 """Quick questions of lesson 01."""
 
 from ...question import question
-from .common import LESSON
 
 who_has_a_table = question(
     name="who_has_a_table",
-    lesson=LESSON,
     right="b",
     reasons={
         "a": "The original Transformer computed its positions from sines and cosines. Its paper reports that a learned "
@@ -21,7 +19,6 @@ who_has_a_table = question(
 
 rows_that_stay = question(
     name="rows_that_stay",
-    lesson=LESSON,
     right="c",
     reasons={
         "a": "That would be so without weight decay. But AdamW pulls every weight that it decays towards 0 in each "
@@ -38,7 +35,6 @@ rows_that_stay = question(
 
 only_eight_rows = question(
     name="only_eight_rows",
-    lesson=LESSON,
     right="d",
     reasons={
         "a": "However small the learning rate is, a row that is read moves a little. These moved by exactly 0.",

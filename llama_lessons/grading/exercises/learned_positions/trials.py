@@ -24,7 +24,7 @@ def vectors(*shape: int, like: Tensor) -> Tensor:
     return random_tensor(*shape, like.shape[-1], seed=17).to(like)
 
 
-def marks(sequence: int | slice, place: int | slice, channel: int | slice = EVERY, by: float = 1.0) -> Add:
+def marks(sequence: int | slice, place: int | slice, channel: int | slice = EVERY, by: float | Tensor = 1.0) -> Add:
     """A function that adds `by` in one place and nothing elsewhere."""
 
     def add(x: Tensor) -> Tensor:
@@ -52,6 +52,9 @@ def hill(n: Tensor) -> Tensor:
     return 4e-5 * n.minimum(n.flip(0))
 
 
+# What `marks` adds to x of shape (3, 6, 8); in TURNS it cancels along both axes.
+SIGNS, PAIRS = torch.tensor([1.0, -1.0] * 3), torch.eye(2).repeat(3, 1)
+TURNS, FIVES = 1.0 - (torch.arange(3)[:, None] + torch.arange(6)) % 3, torch.tensor([5.0, 5.001, 5.0])
 TRIALS: dict[str, list[Trial]] = {
     "tells positions, sequences, both and neither apart": [
         ("a row of a table for each position", adding(lambda x: vectors(x.shape[1], like=x)), POSITION),
@@ -68,6 +71,7 @@ TRIALS: dict[str, list[Trial]] = {
         ("1 in the second sequence", marks(1, EVERY), SEQUENCE),
         ("1 at the last place of the last sequence", marks(-1, -1), BOTH),
         ("1 at the first place of the second sequence", marks(1, 0), BOTH),
+        ("1, 0 and -1 in turn, from sequence to sequence a place earlier", marks(EVERY, EVERY, 0, by=TURNS), BOTH),
     ],
     "sees what is added in any channel": [
         ("1 in the last channel at place 1", marks(EVERY, 1, -1), POSITION),
@@ -76,12 +80,16 @@ TRIALS: dict[str, list[Trial]] = {
         ("the sequence's number to one channel, and minus it to another", along(0, lambda n: n), SEQUENCE),
         ("one vector at odd places, and minus it at even ones", along(1, lambda n: n % 2 - 0.5), POSITION),
         ("one vector in odd sequences, and minus it in even ones", along(0, lambda n: n % 2 - 0.5), SEQUENCE),
+        ("1 at even places and -1 at odd ones, in one channel", marks(EVERY, EVERY, 0, by=SIGNS), POSITION),
+        ("1 at even places, and 1 in another channel at odd ones", marks(EVERY, EVERY, slice(2), by=PAIRS), POSITION),
     ],
     "an influence of 0.001 counts, in either direction, and rounding does not": [
         ("0.001 at place 1", marks(EVERY, 1, by=0.001), POSITION),
         ("-0.001 at place 1", marks(EVERY, 1, by=-0.001), POSITION),
         ("-0.001 in sequence 1", marks(1, EVERY, by=-0.001), SEQUENCE),
         ("0.001 in one channel of the last token of all", marks(-1, -1, -1, by=0.001), BOTH),
+        ("5 at some places and 5.001 at others", marks(EVERY, EVERY, 0, by=FIVES.repeat(2)), POSITION),
+        ("5 in some sequences and 5.001 in another", marks(EVERY, EVERY, 0, by=FIVES[:, None]), SEQUENCE),
         ("100 everywhere", marks(EVERY, EVERY, by=100.0), NEITHER),
     ],
 }

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from llama_lessons import norms
+from llama_lessons import norms  # noqa: F401  # what the slips below call
 
 from ...exercise import Exercise
 from ...expect import (
@@ -21,7 +21,7 @@ from ...expect import (
     random_tensor,
 )
 from ...families import float32_out, no_gradient, overwrites
-from .common import EVERY_NORM, EVERY_RMS_NORM, LESSON, SHAPES, exact_rms_norm, inputs
+from .common import EVERY_NORM, EVERY_RMS_NORM, SHAPES, exact_rms_norm, inputs
 
 
 class RMSNorm(nn.Module):
@@ -38,13 +38,14 @@ class RMSNorm(nn.Module):
 
 
 class Seen(NamedTuple):
-    """What is seen of a module that reads x as it starts, then with the gains given, then `other(x)`.
+    """What is seen of a module that reads x as it starts, then with the gains given, and then `others(x)`.
 
     Numbers are cast to the dtype of what was read, so that they are compared as finely as that allows.
     """
 
     at_start: Tensor
     scaled: Tensor
+    again: Tensor  # of another text, as large as x
     after: Tensor
     dtype: Tensor  # nothing, in the dtype of `scaled` before the cast
     dtype_after: Tensor
@@ -55,9 +56,10 @@ class Seen(NamedTuple):
     reached: str  # where a gradient arrives
 
 
-def other(x: Tensor) -> Tensor:
-    """The first token of x alone, in another dtype."""
-    return x.detach().reshape(-1, x.shape[-1])[:1].to(torch.float32 if x.dtype in HALVES else torch.bfloat16)
+def others(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Another text as large as x, and the first token of x alone in another dtype."""
+    token = x.detach().reshape(-1, x.shape[-1])[:1]
+    return 3 * x.detach().flip(-1), token.to(torch.float32 if x.dtype in HALVES else torch.bfloat16)
 
 
 def use(answer: Callable) -> Callable[..., Seen]:
@@ -72,29 +74,37 @@ def use(answer: Callable) -> Callable[..., Seen]:
             expect_type(result := module(x), Tensor, "forward")
             return result
 
-        at_start = read(x)
+        at_start = read(x.clone())
         fitting = {name: p for name, p in module.named_parameters() if p.shape == gains.shape}
         with torch.no_grad():
             fitting.get("weight", next(iter(fitting.values()), torch.empty_like(gains))).copy_(gains)
-        scaled = read(x)
+        scaled = read(x.clone())
+        text, token = others(x)
+        again = read(text.clone())
         module.eval()
-        after = read(other(x))
+        after = read(token.clone())
         to_learn = {name: p for name, p in module.named_parameters() if p.requires_grad}
         learned = listed(f"{known(name)} {tuple(p.shape)} in {str(p.dtype)[6:]}" for name, p in to_learn.items())
-        leaf = at_least_float32(x).detach().clone().requires_grad_()
-        leaves = {"x": leaf} | {name: p for name, p in to_learn.items() if name == "weight"}
-        arrives = gradients(read(leaf.clone()), leaves)
+
+        def arriving(x: Tensor) -> dict[str, Tensor]:
+            leaf = x.detach().clone().requires_grad_()
+            leaves = {"x": leaf} | {name: p for name, p in to_learn.items() if name == "weight"}
+            return gradients(read(leaf.clone()), leaves)
+
+        reached, arrives = arriving(text), arriving(at_least_float32(x))
+        read(x)  # itself, to see whether it is changed
         return Seen(
             at_start.to(x.dtype),
             scaled.to(x.dtype),
-            after.to(other(x).dtype),
+            again.to(x.dtype),
+            after.to(token.dtype),
             scaled.new_empty(0),
             after.new_empty(0),
-            arrives.get("x", torch.zeros_like(leaf)),
+            arrives.get("x", torch.zeros_like(at_least_float32(x))),
             arrives.get("weight", torch.zeros_like(gains)),
             learned,
             listed(map(known, module.state_dict())),
-            listed(arrives),
+            listed(reached),
         )
 
     return run
@@ -129,11 +139,10 @@ def cases() -> list[tuple]:
 
 exercise = Exercise(
     RMSNorm,
-    lesson=LESSON,
     points=3,
     minutes=6,
     cases=cases,
-    returns=(*[Tensor] * 7, str, str, str),
+    returns=(*[Tensor] * 8, str, str, str),
     using=use,
     hints=(
         "__init__ begins with super().__init__(), then keeps what forward will need: eps, and the gains.",
@@ -145,7 +154,7 @@ exercise = Exercise(
 
 @exercise.property("at the start it normalises and does no more")
 def normalises_at_the_start(answer: Callable) -> None:
-    for shape in SHAPES:
+    for shape in (*SHAPES, SHAPES[0]):  # the last one after another module of its size
         x, gains = draw(*shape) * 3, torch.ones(shape[-1])
         seen = Seen(*answer(x, draw(shape[-1], seed=1), 1e-5))
         expect_close(seen.at_start, exact_rms_norm(x, gains, 1e-5), where=f"a new RMSNorm, x of shape {shape}")
@@ -191,7 +200,7 @@ def half_precision(answer: Callable) -> None:
                 expect_close(got, exact_rms_norm(x, weight, 1e-5), where=where, rtol=2.1 * 2.0**-bits, atol=1e-6)
 
 
-@exercise.property("whatever it has read before, the gains stay float32, and the next x is read like the first")
+@exercise.property("whatever it has read, in training or not, its gains stay, and the next x is read like the first")
 def keeps_nothing(answer: Callable) -> None:
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         x, gains = draw(2, 3, 8, dtype=dtype), draw(8, seed=1)
@@ -199,19 +208,23 @@ def keeps_nothing(answer: Callable) -> None:
         before = f"{str(x.dtype)[6:]} of shape (2, 3, 8)"
         if seen.learned != (wanted := "weight (8,) in float32"):
             raise Mismatch(f"after it has read {before}: expected it to hold {wanted}, but it holds {seen.learned}")
-        where, nxt = f"a token in another dtype, after {before}", other(x)
-        expect_like(seen.dtype_after, shape=(0,), dtype=nxt.dtype, where=where)
-        rtol = 1e-5 if nxt.dtype == torch.float32 else 3.1 * 2.0 ** -HALVES[nxt.dtype]
-        expect_close(seen.after, exact_rms_norm(nxt, gains, 1e-5), where=where, rtol=rtol)
+        text, token = others(x)
+        where = f"a token in another dtype, in eval mode, after {before}"
+        expect_like(seen.dtype_after, shape=(0,), dtype=token.dtype, where=where)
+        reads = (seen.again, text, f"another text, after {before}"), (seen.after, token, where)
+        for got, nxt, which in reads:
+            rtol = 1e-5 if nxt.dtype == torch.float32 else 3.1 * 2.0 ** -HALVES[nxt.dtype]
+            expect_close(got, exact_rms_norm(nxt, gains, 1e-5), where=which, rtol=rtol)
 
 
 @exercise.property("gradients reach its gains and its input")
 def gradient_values(answer: Callable) -> None:
-    for shape in ((8,), (2, 3, 8)):
-        x, gains = draw(*shape), draw(8, seed=1)
+    for x in (draw(8), draw(2, 3, 8), draw(2, 3, 8, dtype=torch.bfloat16)):
+        gains = draw(8, seed=1)
         seen = Seen(*answer(x, gains, 1e-5))
         if seen.reached != "weight, x":
-            raise Mismatch(f"expected gradients to reach weight and x, but they reach {seen.reached}")
+            dtype = str(x.dtype)[6:]
+            raise Mismatch(f"x in {dtype}: expected gradients to reach weight and x, but they reach {seen.reached}")
         leaves = {"x": exact(x).requires_grad_(), "weight": exact(gains).requires_grad_()}
         wanted = gradients(exact_rms_norm(**leaves, eps=1e-5), leaves)
         expect_close(seen.gradient_of_x, wanted["x"], where="gradient of x", rtol=1e-4)
@@ -242,6 +255,16 @@ exercise.slips("""
         Your gains start as random numbers from 0 to 1. A norm starts with gains of 1, so that it only normalises.
     gains kept less 1: ones(dim)) -> zeros(dim)); self.forward = lambda x: norms.rms_norm(x, 1 + self.weight, eps)
         You keep each gain less 1 and begin at 0, as Gemma does. Here the weight is the gain itself, and begins at 1.
+    the gains have another name: self.weight = nn.P -> RMSNorm.weight = property(lambda self: self.g); self.g = nn.P
+        The numbers are right, but the gains are not called weight. Pretrained models are loaded by name, and theirs
+        would find no place.
+    LayerNorm itself: mean_square = v -> self.b = nn.Parameter(weight * 0); v = v - v.mean(-1, True); mean_square = v
+        What you have is LayerNorm: it takes each token's mean away, and learns a bias. RMSNorm does neither.
+    the root mean square is kept: = v.square().mean( -> = self.__dict__.setdefault(str(x.shape), v.square()).mean(
+        Your result is that for the root mean square of an earlier x of the same shape: something that depends on x is
+        kept from call to call. Compute it anew for each x.
+    a single gain: ones(dim)) -> ones(1)); self.forward = lambda x: norms.rms_norm(x, self.weight, eps)
+        Your gains do not fit x: you learn a single number, where each channel has a gain of its own, dim of them.
     one gain for all channels: torch.ones(dim) -> torch.ones(1)
         You learn a single number. Each channel has a gain of its own: dim of them.
     a gain without an axis: torch.ones(dim) -> torch.ones(())
@@ -254,13 +277,16 @@ exercise.slips("""
         compute with, and leave the module's parameters as they are.
     eps is learned: self.eps = eps -> self.eps = nn.Parameter(torch.tensor(eps))
         Your eps is a parameter, so an optimizer changes it, even to below 0. It is a constant: self.eps = eps.
-    eps is saved: self.eps = eps -> self.register_buffer("eps", torch.tensor(eps))
-        Your eps is saved beside the gains, and pretrained weights, which hold none, would not fit. Keep a plain number:
-        self.eps = eps.
+    something else is saved: self.eps = eps -> self.register_buffer("eps", torch.tensor(eps))
+        Something beside weight is saved, such as eps in a buffer, or the gains a second time, under another name.
+        Pretrained weights, which hold weight alone, would not fit. A plain number, self.eps = eps, is not saved.
     eps of another module: self.eps = eps -> type(self).eps = eps
         Your result is that for the eps of an RMSNorm made later: it is kept where all share it. Keep it in self.
     a bias too: torch.ones(dim)) -> torch.ones(dim)); self.bias = nn.Parameter(torch.zeros(dim))
         It has a parameter beside the gains, as LayerNorm has its bias. RMSNorm has none.
+    a bias too, and float32 out: return (v / -> self.b = nn.Parameter(weight * 0); return self.b + (v /
+        It has a parameter beside the gains, as LayerNorm has its bias. RMSNorm has none. And where x is in half
+        precision, float32 goes out.
     normalises its parameters: = self.weight, -> = self.weight / self.weight.square().mean().sqrt(),
         It normalises the gains themselves. A norm normalises what it reads; its parameters are left as they are.
     half precision, and float32 out: return (v / -> v, x = x, v; mean_square = v.square().mean(-1, True); return (v /
@@ -269,28 +295,3 @@ exercise.slips("""
 """)
 no_gradient(exercise, "x", "Nothing below this norm would learn.")
 overwrites(exercise, "x", "The residual stream goes on past the norm.")
-
-
-@exercise.misconception
-class a_single_gain(RMSNorm):
-    """Your gains do not fit x: you learn a single number, where each channel has a gain of its own, dim of them."""
-
-    def __init__(self, dim, eps=1e-5):
-        super().__init__(1, eps)
-
-    def forward(self, x):
-        return norms.rms_norm(x, self.weight, self.eps)
-
-
-@exercise.misconception
-class the_gains_have_another_name(nn.Module):
-    """The numbers are right, but the gains are not called weight. Pretrained models are loaded by name, and theirs
-    would find no place.
-    """
-
-    def __init__(self, dim, eps=1e-5):
-        super().__init__()
-        self.gains, self.eps = nn.Parameter(torch.ones(dim)), eps
-
-    def forward(self, x):
-        return norms.rms_norm(x, self.gains, self.eps)

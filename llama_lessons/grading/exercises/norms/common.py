@@ -5,12 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ...expect import HALVES, draw, exact, expect_close, expect_like
+from ...expect import HALVES, draw, exact, expect_close, expect_gradients, expect_like
 
-LESSON = "05_norms"
-
-# What holds of the formula at every size and rank: a token alone, one channel, many channels, several batches
-SHAPES = ((8,), (3, 1), (5, 6), (2, 3, 64), (2, 2, 3, 5))
+# What holds of the formula at every size and rank: a token alone, one channel, as many as in Llama, several batches
+SHAPES = ((8,), (3, 1), (5, 6), (2, 3, 64), (2, 2, 3, 5), (1, 4096))
 
 
 def exact_rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -21,19 +19,16 @@ def exact_rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 
 def exact_layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """Ba's formula, token by token in float64."""
-    x, weight, bias = exact(x), exact(weight), exact(bias)
-    tokens = []
-    for token in x.reshape(-1, x.shape[-1]):
-        centred = token - token.sum() / len(token)
-        tokens.append(centred / (centred.dot(centred) / len(token) + eps).sqrt() * weight + bias)
-    return torch.stack(tokens).reshape(x.shape)
+    """Ba's formula in float64: RMSNorm of each token less its mean, and then a bias."""
+    x = exact(x)
+    centred = x - x.sum(dim=-1, keepdim=True) / x.shape[-1]
+    return exact_rms_norm(centred, weight, eps) + exact(bias)
 
 
 def expect_shape_and_dtype(answer: Callable, parameters: int) -> None:
     """Refuse a norm whose result has another shape or dtype than x."""
     for shape in SHAPES:
-        for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+        for dtype in (torch.float32, *HALVES):
             x, weight = draw(*shape, dtype=dtype), draw(shape[-1], dtype=dtype)
             got = answer(x, *[weight] * parameters, 1e-5)
             expect_like(got, shape=shape, dtype=dtype, where=f"x of shape {shape} in {str(dtype)[6:]}")
@@ -48,6 +43,16 @@ def expect_float32_inside(answer: Callable, exact_norm: Callable, biases: int = 
             args = (x, weight, *[torch.zeros_like(weight)] * biases, 1e-5)
             where = f"{str(dtype)[6:]}, {where}"
             expect_close(answer(*args), exact_norm(*args), where=where, rtol=2.1 * 2.0**-bits, atol=1e-6)
+
+
+def expect_gradients_in_every_dtype(answer: Callable, exact_norm: Callable, *names: str) -> None:
+    """Refuse a norm through which gradients of `names`, x first, do not flow back as through the exact one."""
+    for dtype in (torch.float32, *HALVES):
+        for shape in ((8,), (2, 3, 8)):
+            args = [draw(*(shape if name == "x" else (8,)), seed=n, dtype=dtype) for n, name in enumerate(names)]
+            called = tuple(f"{name} in {str(dtype)[6:]}" for name in names)
+            close = {"rtol": 0.05, "atol": 0.1} if dtype in HALVES else {}
+            expect_gradients(answer, exact_norm, *args, 1e-5, names=called, **close)
 
 
 def expect_separate_tokens(answer: Callable, *parameters: Tensor) -> None:
@@ -74,9 +79,9 @@ def inputs() -> list[tuple[Tensor, float]]:
                 ((2, 2, 16), 20.0, 1.0, 1e-5, torch.float32),
                 ((2, 2, 8), 0.0, 1e-3, 1e-5, torch.float32),
                 ((2, 8), 0.0, 1e-6, 1e-5, torch.float32),
-                ((99, 8), 1.0, 1.0, 1e-5, torch.bfloat16),
+                ((25, 64), 1.0, 1.0, 1e-5, torch.bfloat16),
                 ((33, 64), 1.0, 1.0, 1e-5, torch.float16),
-                ((4, 8), 0.0, 2000.0, 1e-5, torch.float16),
+                ((49, 64), 0.0, 2000.0, 1e-5, torch.float16),
             ]
         )
     ]
@@ -169,7 +174,7 @@ EVERY_RMS_NORM = """
         What comes out is x times the gains, as if nothing were normalised: either you divide by nothing, or what you
         divide by is multiplied back. A token ten times as large must come out the same.
     no gain: * weight).to -> ).to
-        The gains are missing from your result: multiply each channel by its weight.
+        Your result is that for gains of 1: the weight is not in it. Multiply each channel by its weight.
     the gain is added: sqrt() * weight -> sqrt() + weight
         You add the weight like a bias. A gain is multiplied, and RMSNorm has no bias.
     gains before the norm: v = at_least_float32(x) -> v = at_least_float32(x) * at_least_float32(weight); weight = 1
@@ -184,6 +189,9 @@ EVERY_RMS_NORM = """
         You take eps as a floor under the root mean square. It is added, to the mean square, inside the root.
     eps as a floor inside the root: (mean_square + eps) -> mean_square.clamp(min=eps)
         You take eps as a floor under the mean square. It is added to the mean square.
+    eps divided by dim: + eps) -> + eps / x.shape[-1])
+        Your result is that for an eps divided by the number of channels, as if eps were added to the sum of the
+        squares. It is added to their mean.
     no eps: (mean_square + eps) -> mean_square
         You leave eps out. A token of zeros, such as padding, would be 0 / 0, which is NaN.
     computed in half precision: at_least_float32(x) -> x
@@ -192,6 +200,9 @@ EVERY_RMS_NORM = """
     squared in half precision: v.square().mean(dim=-1, -> at_least_float32(x.square()).mean(dim=-1,
         You square x in the dtype in which it came. In half precision the squares are rounded, and from 256 on they are
         infinite in float16. Go to float32 before you square, and back at the end.
+    scale in half precision: return (v / (mean_square + eps).sqrt() -> return (x / (mean_square + eps).sqrt().to(x)
+        You round the root mean square, or one over it, to the dtype in which x came, before x is scaled by it: half
+        precision keeps two to three digits. Stay in float32 until x is scaled.
     root mean square taken for a constant: (mean_square + eps).sqrt() -> (mean_square + eps).sqrt().detach()
         The numbers are right, but the root mean square is cut off from the gradient (no_grad, detach, .item()). It
         depends on x too: without that, the gradient asks for a larger x, which changes nothing.

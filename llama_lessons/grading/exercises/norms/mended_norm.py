@@ -7,7 +7,7 @@ from ...exercise import Exercise
 from ...expect import at_least_float32
 from ...families import float32_out, needs_contiguous, no_gradient, overwrites
 from . import rms_norm
-from .common import EVERY_NORM, EVERY_RMS_NORM, LESSON, norm_cases
+from .common import EVERY_NORM, EVERY_RMS_NORM, norm_cases
 
 
 def mended_norm(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
@@ -18,7 +18,6 @@ def mended_norm(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
 
 exercise = Exercise(
     mended_norm,
-    lesson=LESSON,
     points=5,
     minutes=6,
     cases=norm_cases,

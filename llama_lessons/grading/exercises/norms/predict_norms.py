@@ -5,7 +5,6 @@ from functools import partial
 
 from ...exercise import Exercise
 from ...expect import Mismatch
-from .common import LESSON
 
 
 def predict_norms() -> tuple[float, float, float, float, float]:
@@ -47,7 +46,6 @@ def use(answer: Callable[[], Sequence[float]]) -> Callable[[int], float]:
 
 exercise = Exercise(
     predict_norms,
-    lesson=LESSON,
     points=3,
     minutes=6,
     cases=lambda: [(number,) for number in range(1, len(ASKED) + 1)],
@@ -64,7 +62,7 @@ exercise = Exercise(
 
 def expect_prediction(number: int, right: float, answer: Callable) -> None:
     if (said := answer(number)) != right:
-        raise Mismatch(f"your prediction is {said:g}, and that is not what comes out")
+        raise Mismatch(f"to two decimals your prediction is {said:g}, and that is not what comes out")
 
 
 for number, (asked, right) in enumerate(ASKED.items(), 1):
@@ -74,9 +72,9 @@ for number, (asked, right) in enumerate(ASKED.items(), 1):
 exercise.slips("""
     LayerNorm, sign turned: first = -1.0 -> first = 1.0
         Number 1: -2 lies below the mean of -2 and 14, so what is left of it is negative.
-    LayerNorm divided by dim - 1: first = -1.0 -> first = -0.71
-        Number 1: this is what comes of dividing the sum of squares by one less than the number of channels. With two
-        channels, the variance is (64 + 64) / 2.
+    LayerNorm, sum of squares not halved: first = -1.0 -> first = -0.71
+        Number 1: this is -8 divided by the root of 64 + 64, the sum of the squares, or of that over one less than the
+        number of channels. With two channels, the variance is (64 + 64) / 2.
     LayerNorm divided by the variance: first = -1.0 -> first = -0.12
         Number 1: this is -8 / 64, divided by the variance. LayerNorm divides by its root, the standard deviation.
     LayerNorm not divided: first = -1.0 -> first = -8.0
@@ -97,7 +95,7 @@ exercise.slips("""
         Number 2: this is -2 divided by the mean square, 100. RMSNorm divides by its root.
     divided by the mean: second = -0.2 -> second = -0.33
         Number 2: this is -2 divided by the mean, 6. RMSNorm divides by the root of the mean of the squares.
-    divided by the standard deviation: second = -0.2 -> second = -0.25
+    RMSNorm divided by 8: second = -0.2 -> second = -0.25
         Number 2: this is -2 / 8: 8 is the standard deviation of (-2, 14), and the mean of their absolute values.
         RMSNorm squares the channels as they are, takes the mean, and then the root.
     scale kept: third = -0.2 -> third = -2.0
@@ -114,7 +112,7 @@ exercise.slips("""
     sign of the shifted channel: fourth = -1.0 -> fourth = 1.0
         Number 4: the first channel is -2 - 6, which is negative.
     one scale for both tokens: fifth = -0.2 -> fifth = -0.03
-        Number 5: this is -2 divided by one root mean square of both tokens. Each token has its own.
+        Number 5: this is -2 divided by a scale that both tokens share. Each token has its own.
     scaled by the neighbour: fifth = -0.2 -> fifth = -0.02
         Number 5: this is -2 divided by the root mean square of the neighbour. Each token is divided by its own.
     LayerNorm beside a neighbour: fifth = -0.2 -> fifth = -1.0

@@ -1,11 +1,9 @@
 """Quick questions of lesson 05."""
 
 from ...question import question
-from .common import LESSON
 
 question(
     name="what_rms_norm_does",
-    lesson=LESSON,
     right="c",
     reasons={
         "a": "A norm reads activations, the vectors of tokens that pass through. The model's parameters are left as "
@@ -24,7 +22,6 @@ question(
 
 question(
     name="what_float16_gives",
-    lesson=LESSON,
     right="b",
     reasons={
         "a": "Rounding would cost digits only if all numbers on the way could be held. 300 squared is 90,000, and the "
@@ -42,7 +39,6 @@ question(
 
 question(
     name="where_the_gradient_goes",
-    lesson=LESSON,
     right="d",
     reasons={
         "a": "With ReLU in place of SwiGLU the gradient of the post-norm model passes the same 48 norms, and hardly "

@@ -6,24 +6,15 @@ import torch
 from torch import Tensor
 
 from ...exercise import Exercise
-from ...expect import (
-    Mismatch,
-    at_least_float32,
-    draw,
-    expect_close,
-    expect_gradients,
-    expect_same_for_views,
-    expect_value_error,
-    tensor,
-)
-from ...families import float32_out, needs_contiguous, no_gradient, overwrites
+from ...expect import Mismatch, at_least_float32, draw, expect_close, expect_same_for_views, expect_value_error, tensor
+from ...families import another_error, float32_out, needs_contiguous, no_gradient, overwrites
 from .common import (
     EVERY_NORM,
     EVERY_RMS_NORM,
-    LESSON,
     SHAPES,
     exact_rms_norm,
     expect_float32_inside,
+    expect_gradients_in_every_dtype,
     expect_separate_tokens,
     expect_shape_and_dtype,
     norm_cases,
@@ -39,13 +30,12 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
 
 
 def cases() -> list[tuple]:
-    misfits = (1,), (1, 8), (2, 8)
+    misfits = (1,), (4,), (1, 8), (2, 8)
     return norm_cases() + [(draw(2, 8), draw(*shape, seed=1), 1e-5) for shape in misfits]
 
 
 exercise = Exercise(
     rms_norm,
-    lesson=LESSON,
     points=5,
     minutes=6,
     cases=cases,
@@ -134,7 +124,7 @@ def not_contiguous(answer: Callable) -> None:
 
 @exercise.property("gradients flow back, through the root mean square too")
 def gradients(answer: Callable) -> None:
-    expect_gradients(answer, exact_rms_norm, draw(2, 3, 8), draw(8, seed=1), 1e-5, names=("x", "weight"))
+    expect_gradients_in_every_dtype(answer, exact_rms_norm, "x", "weight")
 
 
 @exercise.property("a token of zeros has a gradient that is a number")
@@ -159,12 +149,13 @@ exercise.slips(EVERY_NORM)
 exercise.slips(EVERY_RMS_NORM)
 exercise.slips("""
     weight of two axes accepted: weight.shape != x.shape[-1:] -> weight.shape[-1:] != x.shape[-1:]
-        You compare the number of gains with the number of channels, but not the number of axes: a weight of shape
-        (2, 8) or (1, 8) gets through. Compare weight.shape with x.shape[-1:].
+        A weight of two axes gets through where its last one fits, of shape (2, 8) or (1, 8) for 8 channels. Compare
+        weight.shape with x.shape[-1:].
     any weight accepted: weight.shape != x.shape[-1:] -> False
-        You accept a weight that does not hold one number for each channel. One of a single number is broadcast without
-        a word: compare weight.shape with x.shape[-1:] and raise ValueError.
+        No ValueError comes for a weight that does not hold one number for each channel. One of a single number is
+        broadcast without a word: compare weight.shape with x.shape[-1:] and raise ValueError.
 """)
+another_error(exercise)
 float32_out(exercise, "x")
 no_gradient(exercise, "x", "Nothing below this norm would learn.")
 no_gradient(exercise, "weight", "It would never learn.")

@@ -7,7 +7,7 @@ from llama_lessons import rope
 
 from ...exercise import Exercise
 from ...expect import at_least_float32
-from .common import LESSON, SLIPS, expect_rotation, rotation_cases
+from .common import SLIPS, expect_rotation, rotation_cases
 
 
 def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -20,7 +20,6 @@ def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 exercise = Exercise(
     apply_rope,
-    lesson=LESSON,
     points=5,
     minutes=15,
     cases=rotation_cases,
@@ -37,11 +36,9 @@ expect_rotation(exercise, "half")
 exercise.slips(SLIPS)
 exercise.slips("""
     read as halves, written as neighbours: cat((new_a, new_b), dim=-1) -> stack((new_a, new_b), dim=-1).flatten(-2)
-        You read pairs from the two halves and write them back side by side (stack and flatten). Put them back where
-        they came from: torch.cat.
+        You read pairs from the two halves and write them back side by side. Put them back where they came from.
     read as neighbours, written as halves: v.chunk(2, dim=-1) -> v[..., 0::2], v[..., 1::2]
-        You read neighbours, 2i and 2i + 1, and write them back as halves. Here a pair is i with i + head_dim / 2, read
-        and written: chunk and cat.
+        You read neighbours, and write them back as halves. Here a pair is i with i + head_dim / 2, read and written.
 """)
 
 

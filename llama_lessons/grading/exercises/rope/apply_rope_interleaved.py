@@ -7,7 +7,7 @@ from llama_lessons import rope
 
 from ...exercise import Exercise
 from ...expect import at_least_float32
-from .common import LESSON, SLIPS, expect_rotation, rotation_cases
+from .common import SLIPS, expect_rotation, rotation_cases
 
 
 def apply_rope_interleaved(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -20,7 +20,6 @@ def apply_rope_interleaved(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 exercise = Exercise(
     apply_rope_interleaved,
-    lesson=LESSON,
     points=4,
     minutes=8,
     cases=rotation_cases,
@@ -40,8 +39,7 @@ exercise.slips("""
         You read neighbours and put them back with all first channels before all second ones, as torch.cat does. The
         scores come out right, since q and k are reordered alike, but each pair has to go back to 2i and 2i + 1.
     read as halves, written as neighbours: v[..., 0::2], v[..., 1::2] -> v.chunk(2, dim=-1)
-        You read the two halves, i and i + head_dim / 2, and write them back side by side. Here a pair is 2i with
-        2i + 1, read and written.
+        You read the two halves and write them back side by side. Here a pair is 2i with 2i + 1, read and written.
 """)
 
 

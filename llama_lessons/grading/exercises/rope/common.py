@@ -16,10 +16,8 @@ from torch.overrides import TorchFunctionMode
 from llama_lessons import rope
 
 from ...exercise import Exercise
-from ...expect import HALVES, Mismatch, at_least_float32, draw, exact, expect_close, expect_like, tensor
+from ...expect import HALVES, Mismatch, at_least_float32, draw, exact, expect_close, expect_like, on_device, tensor
 from ...families import batch_of_one, float32_out, needs_contiguous, no_gradient, overwrites
-
-LESSON = "03_rope"
 
 
 def by_matrices(x: Tensor, first: int, layout: str, theta: float = 10_000.0, sign: int = 1) -> Tensor:
@@ -90,6 +88,9 @@ def keeps_shape_and_dtype(answer: Callable, layout: str) -> None:
             x = draw(*shape, dtype=dtype)
             where = f"x of shape {shape} in {str(dtype)[6:]}"
             expect_like(answer(x, *tables(x, 0)), shape=shape, dtype=dtype, where=where)
+    x, cos = draw(1, 2, 3, 8), on_device(torch.ones(3, 4))
+    answer(x, cos, 0 * cos)
+    answer.expect_new("all angles 0")
 
 
 def turns_each_pair(answer: Callable, layout: str) -> None:
@@ -161,7 +162,7 @@ def expect_rotation(exercise: Exercise, layout: str) -> None:
     reads = "i with i + head_dim / 2" if layout == "half" else "2i with 2i + 1"
     for name, test in {
         "one pair turns like the hand of a clock": turns_like_the_hand_of_a_clock,
-        "shape and dtype stay": keeps_shape_and_dtype,
+        "a new tensor comes out, in the shape and dtype of x": keeps_shape_and_dtype,
         f"turns each pair by its angle, channel {reads}": turns_each_pair,
         "no loop: as many operations for large inputs as for small ones": has_no_loop,
         "a score depends on the distance of query and key alone": sees_distance_alone,
@@ -184,11 +185,9 @@ SLIPS = """
         Each pair turns by minus its angle. Scores then depend on the opposite of the distance: a key 7 tokens back is
         read as one 7 tokens ahead. Asked for is (a cos - b sin, b cos + a sin).
     the minus is missing: a * cos - b * sin -> a * cos + b * sin
-        Your result is (a cos + b sin, b cos + a sin). Lengths change: it is no rotation. The first channel takes minus
-        b sin.
+        Your result is (a cos + b sin, b cos + a sin), which is no rotation. The first channel takes minus b sin.
     minus on both: b * cos + a * sin -> b * cos - a * sin
-        Your result is (a cos - b sin, b cos - a sin). Lengths change: it is no rotation. The second channel takes plus
-        a sin.
+        Your result is (a cos - b sin, b cos - a sin), which is no rotation. The second channel takes plus a sin.
     not turned at all: v = -> return x.clone(); v =
         x comes out as it went in, whatever cos and sin are: without them no score knows any position.
     added, not turned: turned = -> new_a, new_b = a + cos, b + sin; turned =
@@ -228,6 +227,9 @@ SLIPS = """
     x.float() taken for a copy: turned.to( -> v.copy_(turned).to(
         x.float() of a float32 tensor is x itself, so that what you write into it changes the caller's x: clone it.
     computed in half precision: v = at_least_float32(x) -> v, cos, sin = x, cos.to(x.dtype), sin.to(x.dtype)
-        Something is rounded to the dtype of x before the end: cos and sin, say. Compute in float32 and cast only the
-        result.
+        Something is rounded to the dtype of x before the end: cos and sin, say. Cast only the result.
+    float16 kept: a, b = -> v, cos, sin = (t.to(x if x.dtype == torch.float16 else v) for t in (v, cos, sin)); a, b =
+        Float16 is computed in as it comes, bfloat16 is not. Both are taken to float32, and back at the end.
+    half of the gradient: turned = -> new_a, new_b = a * cos - b.detach() * sin, b * cos + a.detach() * sin; turned =
+        The numbers are right, but only a part of the gradient reaches x, as if what the sine multiplies were detached.
 """

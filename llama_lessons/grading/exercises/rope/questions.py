@@ -1,11 +1,9 @@
 """Quick questions of lesson 03."""
 
 from ...question import question
-from .common import LESSON
 
 what_is_rope = question(
     name="what_is_rope",
-    lesson=LESSON,
     right="d",
     reasons={
         "a": "Nothing is learned: the angle is position times a fixed frequency. The rotary part of a Llama has no "
@@ -22,7 +20,6 @@ what_is_rope = question(
 
 what_keeps_scores = question(
     name="what_keeps_scores",
-    lesson=LESSON,
     right="b",
     reasons={
         "a": "The distances are doubled too, so each pair of tokens meets at twice the angle. Scores know distances.",
@@ -38,7 +35,6 @@ what_keeps_scores = question(
 
 what_slow_hands_do = question(
     name="what_slow_hands_do",
-    lesson=LESSON,
     right="c",
     reasons={
         "a": "The experiment was made on 1024 tokens, where they hardly move. About a text of 100,000 it says nothing.",

@@ -9,7 +9,6 @@ from torch import Tensor
 from ...exercise import Exercise
 from ...expect import Mismatch, expect_close, expect_like, expect_value_error
 from ...families import kept_from_the_first_call
-from .common import LESSON
 
 
 def rope_frequencies(head_dim: int, theta: float = 10_000.0) -> Tensor:
@@ -21,13 +20,12 @@ def rope_frequencies(head_dim: int, theta: float = 10_000.0) -> Tensor:
 
 def cases() -> list[tuple]:
     """Sizes that no property uses, each with several thetas: what is kept between calls shows as that."""
-    sizes = [(size, theta) for size in (10, 48, 96) for theta in (500_000.0, 10_000.0, 300.0)]
+    sizes = [(size, theta) for size in (10, 48, 96) for theta in (500_000.0, 10_000.0, 300.5)]
     return [*sizes, (12, 10_000.0), (14,), (9, 10_000.0)]
 
 
 exercise = Exercise(
     rope_frequencies,
-    lesson=LESSON,
     points=3,
     minutes=5,
     cases=cases,
@@ -72,7 +70,7 @@ def formula(answer: Callable) -> None:
 def theta_is_used(answer: Callable) -> None:
     if torch.equal(answer(8, 100.0), answer(8, 500_000.0)):
         raise Mismatch("head_dim 8: thetas of 100 and of 500,000 give the same frequencies")
-    for theta in (100.0, 500_000.0):
+    for theta in (100.0, 500_000.0, 1234.5):
         expect_frequencies(answer(8, theta), 8, theta, f"head_dim 8, theta {theta:g}")
 
 
@@ -132,6 +130,10 @@ exercise.slips("""
         Your numbers are rounded to float32, as torch.tensor rounds a list of Python's. Say dtype=torch.float64.
     exponents in float32: theta**-exponents -> theta**-exponents.float().double()
         Your exponents were rounded to float32, as whole numbers divided by whole ones are: say dtype=torch.float64.
+    exp and log in float32: theta**-exponents -> torch.exp(-exponents.float() * math.log(theta)).double()
+        Your numbers are those of float32, right to about seven digits. Say dtype=torch.float64 in arange.
+    theta cut to a whole number: theta**-exponents -> int(theta) ** -exponents
+        Your result is that for theta cut to a whole number. It may be any positive number.
     an odd size is cut: head_dim % 2 -> False
         An odd head_dim, in which one channel has no partner, gets a result. Raise a ValueError first.
 """)

@@ -8,7 +8,7 @@ from torch import Tensor
 from ...exercise import Exercise
 from ...expect import Mismatch, draw, exact, expect_close, expect_like, expect_value_error, on_device
 from ...families import float32_out, overwrites
-from .common import LESSON, by_matrices
+from .common import by_matrices
 
 
 def to_interleaved(weight: Tensor, n_heads: int) -> Tensor:
@@ -30,7 +30,6 @@ def cases() -> list[tuple]:
 
 exercise = Exercise(
     to_interleaved,
-    lesson=LESSON,
     points=4,
     minutes=12,
     cases=cases,
@@ -68,8 +67,8 @@ def heads_kept_apart(answer: Callable) -> None:
 
 @exercise.property("columns, shape and dtype stay")
 def columns_stay(answer: Callable) -> None:
-    for dtype in (torch.float32, torch.bfloat16, torch.float16):
-        weight = draw(8, 8, dtype=dtype)
+    for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+        weight = draw(8, 8, dtype=dtype) / 3  # so that float64 holds what float32 does not
         got = answer(weight, 2)
         expect_like(got, shape=(8, 8), dtype=dtype, where=f"weight (8, 8) in {str(dtype)[6:]}")
         expect_close(got[0], weight[0], where="row 0, which does not move", rtol=0, atol=0)
@@ -86,7 +85,7 @@ def scores_stay(answer: Callable) -> None:
             q, k = ((x @ exact(w).T).unflatten(-1, (n_heads, -1)).transpose(1, 2) for w in (wq, wk))
             return by_matrices(q, 0, layout) @ by_matrices(k, 0, layout).mT
 
-        where = f"scores of {n_heads} heads of size {head_dim}"
+        where = f"scores of {n_heads} head{'s' * (n_heads > 1)} of size {head_dim}"
         moved = [answer(weight, n_heads) for weight in (wq, wk)]
         for weight in moved:
             expect_like(weight, shape=tuple(wq.shape), dtype=torch.float32, where=where)
@@ -136,16 +135,15 @@ exercise.slips("""
     woven along the columns: heads.transpose(1, 2).flatten(0, 2) -> heads.movedim(1, -1).reshape(weight.shape)
         Two rows are woven into each other number by number. The new axis, which half, stands before the columns.
     columns instead of rows: heads = -> return weight.unflatten(-1, (n_heads, 2, -1)).mT.flatten(-3); heads =
-        You reorder the columns. nn.Linear keeps (out_features, in_features): the rows of weight are the heads'
-        channels.
+        The columns are reordered. nn.Linear keeps (out_features, in_features): the heads' channels are rows.
     the size of a head from the columns: (n_heads, 2, -1) -> (n_heads, 2, weight.shape[-1] // n_heads // 2)
-        Your answer is right only where weight has as many columns as rows. Divide the rows, weight.shape[0], by
-        n_heads.
+        Your answer is right only where weight has as many columns as rows. Divide weight.shape[0] by n_heads.
+    a bias left as it is: heads.transpose(1, 2) -> (heads.transpose(1, 2) if weight.ndim > 1 else heads)
+        A bias, which has one axis, comes out as it went in. Its numbers belong to the rows, and move as they do.
     columns asked for: heads = -> weight.shape[1]; heads =
         For a bias, which has one axis, an IndexError is raised, as by weight.shape[1]. Keep all axes behind the rows.
     two axes asked for: rows = weight.shape[0] -> rows, _ = weight.shape
-        For a bias, which has one axis, a ValueError is raised, as by rows, dim = weight.shape. Take weight.shape[0]
-        alone.
+        For a bias a ValueError is raised, as by rows, dim = weight.shape. Take weight.shape[0] alone.
     torch raises, not you: rows % (2 * n_heads) -> False
         Where rows and n_heads do not fit, a RuntimeError is raised, such as torch's own. Raise a ValueError before.
     odd heads: rows % (2 * n_heads) -> rows % n_heads
@@ -169,3 +167,11 @@ def bad_sizes_accepted(weight, n_heads):
     head_dim = len(weight) // n_heads
     heads, half = range(n_heads), head_dim // 2
     return weight[[head * head_dim + i + j * half for head in heads for i in range(half) for j in (0, 1)]]
+
+
+@exercise.misconception
+def odd_heads_lose_a_row(weight, n_heads):
+    """Heads of an odd size get a result, in which a row of each is missing. Raise a ValueError for them as well."""
+    if len(weight) % n_heads:
+        raise ValueError("rows do not make n_heads heads")
+    return bad_sizes_accepted(weight, n_heads)

@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor
 
-LESSON = "02_sinusoidal_positions"
-
 
 def exact_frequencies(dim: int, base: float = 10_000.0) -> Tensor:
     """The paper's frequencies, from Python's own power: float64, (dim // 2,)."""
@@ -18,7 +16,7 @@ def exact_rows(positions: Tensor, dim: int, base: float = 10_000.0) -> Tensor:
 
 
 # Slips in the lines that three references share. Those of float32 are seen in every spelling, since the exercises'
-# cases have dims and bases for which powers, quotients and exp(log) round alike: (4, 10_000.0), (6, 150.0), (8, 10.0).
+# cases have dims and bases for which powers, quotients and exp(log) round alike: (4, 10_000.0), (6, 150.0) and others.
 FREQUENCIES = """
     the 2 is missing: float64) / dim -> float64) / 2 / dim
         Your exponents are half of what they should be: pair i has the frequency base ** (-2i / dim), not
@@ -45,17 +43,17 @@ FREQUENCIES = """
     base is 500,000 by itself: base: float = 10_000.0 -> base: float = 500_000.0
         Where no base is given, yours is 500,000, as in Llama 3. Here it is 10,000.
     exponents in float32: torch.arange(0, dim, 2, dtype=torch.float64) / dim -> (torch.arange(0, dim, 2) / dim).double()
-        The exponents were computed in float32, which keeps seven digits, and going to float64 afterwards brings none
-        back. torch.arange of integers, divided by a number, is float32: say dtype=torch.float64 in torch.arange.
+        The exponents are those of float32, which keeps seven digits, and going to float64 afterwards brings none back.
+        Be in float64 from the first step on: torch.arange(..., dtype=torch.float64).
     frequencies in float32: base**-exponents -> (base ** -exponents.float()).double()
-        The frequencies were computed in float32, which keeps seven digits, and going to float64 afterwards brings none
-        back. torch.arange of integers, divided by a number, is float32: say dtype=torch.float64 in torch.arange.
+        The frequencies are those of float32, which keeps seven digits, and going to float64 afterwards brings none
+        back. Be in float64 from the first step on: torch.arange(..., dtype=torch.float64).
     powers in float32: base**-exponents -> 1 / (base ** exponents.float()).double()
-        The powers of base were computed in float32, which keeps seven digits, and going to float64 afterwards brings
-        none back. torch.arange of integers, divided by a number, is float32: say dtype=torch.float64 in torch.arange.
+        The powers of base are those of float32, which keeps seven digits, and going to float64 afterwards brings none
+        back. Be in float64 from the first step on: torch.arange(..., dtype=torch.float64).
     frequencies rounded to float32: base**-exponents -> (base**-exponents).float().double()
-        The frequencies were rounded to float32, which keeps seven digits: torch.tensor makes float32 of Python's
-        numbers, and torch.zeros too. Say dtype=torch.float64 to each of them.
+        The frequencies are rounded to float32, which keeps seven digits: .float() does that, and torch.tensor and
+        torch.zeros too, unless you say dtype=torch.float64.
     an odd dim accepted: if dim % 2: -> if False:
         You accept an odd dim, in which the last sine has no cosine. Raise ValueError before anything else.
     an assert for an odd dim: raise ValueError( -> raise AssertionError(

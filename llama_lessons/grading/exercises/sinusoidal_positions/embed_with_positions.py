@@ -11,7 +11,7 @@ from llama_lessons.positions import sinusoidal_encoding, sinusoidal_frequencies
 from ...exercise import Exercise
 from ...expect import draw, exact, expect_close, expect_gradients, expect_like, expect_same_for_views, tensor
 from ...families import float32_out, needs_contiguous, no_gradient
-from .common import LESSON, exact_rows
+from .common import exact_rows
 
 # Dtypes of an embedding, and how far a result may be off: encodings may be in float32, or rounded before the sum
 ROUNDING = {torch.float64: 1e-7, torch.float32: 2e-6, torch.bfloat16: 4e-2, torch.float16: 4e-3}
@@ -64,7 +64,6 @@ def cases() -> list[tuple]:
 
 exercise = Exercise(
     embed_with_positions,
-    lesson=LESSON,
     points=4,
     minutes=9,
     cases=cases,
@@ -127,20 +126,16 @@ def start_pos_used(answer: Callable) -> None:
     expect_embedded(lambda tokens, embedding, start_pos: answer(tokens, embedding), *draw_both(2, 5, 10, 8), 0)
 
 
-@exercise.property("in pieces or at once, the same comes out")
-def in_pieces(answer: Callable) -> None:
-    tokens, embedding = draw_both(2, 8, 10, 8)
-    pieces = [answer(tokens[:, :5], embedding, 0), answer(tokens[:, 5:], embedding, 5)]
-    whole = answer(tokens, embedding, 0)
-    expect_close(torch.cat(pieces, dim=1), whole, where="5 tokens, then 3, against 8 at once")
-
-
 @exercise.property("half precision: only the result is rounded, not the angles")
 def half_precision(answer: Callable) -> None:
     for dtype in (torch.bfloat16, torch.float16, torch.float32):  # the last for an answer that keeps a dtype
         for start_pos in (0, 257, 5_001):
             tokens, embedding = draw_both(2, 33, 10, 64, dtype=dtype)
             expect_embedded(answer, tokens, embedding / 8, start_pos)
+    tokens, embedding = draw_both(2, 33, 10, 64, dtype=torch.bfloat16)
+    expect_embedded(answer, tokens, 1e5 * embedding, 0)
+    want = exact_rows(torch.arange(33), 64).expand(2, -1, -1)
+    expect_close(answer(tokens, 0 * embedding.half(), 0), want, where="zeros in float16, dim 64", rtol=0, atol=5e-4)
 
 
 @exercise.property("numbers need not lie in memory in the order of their axes")
@@ -190,6 +185,8 @@ exercise.slips("""
         start_pos + seq_len.
     start_pos is not used: (positions, frequencies) -> (positions - start_pos, frequencies)
         Your first token stands at 0 whatever start_pos is.
+    unscaled, from 0: scaled + encodings -> embedding[tokens] + sinusoidal_encoding(positions - start_pos, frequencies)
+        Two things: embeddings are not multiplied by the root of dim, and your first token stands at 0 in every call.
     positions from 1: (positions, frequencies) -> (positions + 1, frequencies)
         Your first token stands one position too far. It stands at start_pos itself, and positions count from 0.
     positions from the right: (positions, frequencies) -> (positions.flip(0), frequencies)
@@ -208,8 +205,8 @@ exercise.slips("""
     no positions: scaled + encodings -> scaled
         Your embeddings are scaled, but nothing is added to them.
     gradients of a copy: = embedding[tokens] -> = torch.nn.Parameter(embedding.detach())[tokens]
-        The numbers are right, but their gradients reach a new parameter, not the embedding: nn.Parameter(embedding)
-        cuts them off. Index the embedding itself.
+        The numbers are right, but no gradient reaches the embedding, as if rows were taken from a copy: nn.Parameter,
+        nn.Embedding.from_pretrained and .detach() make one. Index the embedding itself.
     no gradient to row 0: = embedding[tokens] -> = torch.nn.functional.embedding(tokens, embedding, padding_idx=0)
         The numbers are right, but no gradient reaches row 0 of the embedding, as with padding_idx=0. No token is
         padding here.
@@ -269,6 +266,6 @@ def the_sum_written_into_the_embedding(tokens, embedding, start_pos=0):
 
 @exercise.misconception
 def float64_goes_out(tokens, embedding, start_pos=0):
-    """The numbers are right, but they are float64 whatever the embedding is in. Go back to embedding.dtype at the
-    end."""
+    """The numbers are right, but the result is in float64 whatever the embedding is in. Go back to embedding.dtype at
+    the end."""
     return with_angles_in(torch.float64, tokens, embedding, start_pos)

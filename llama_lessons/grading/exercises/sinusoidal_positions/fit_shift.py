@@ -8,7 +8,7 @@ from torch import Tensor
 from ...exercise import Exercise
 from ...expect import expect_close, expect_like, expect_same_for_views, expect_value_error, random_tensor
 from ...families import needs_contiguous
-from .common import LESSON, exact_rows
+from .common import exact_rows
 
 
 def fit_shift(rows: Tensor, k: int) -> Tensor:
@@ -58,7 +58,6 @@ def cases() -> list[tuple]:
 
 exercise = Exercise(
     fit_shift,
-    lesson=LESSON,
     points=4,
     minutes=8,
     cases=cases,
@@ -110,6 +109,9 @@ def misses_least(answer: Callable) -> None:
 def float32_rows(answer: Callable) -> None:
     rows = sinusoids(60, 4, torch.float32)
     expect_close(rows[:-5] @ answer(rows, 5).T, rows[5:], where="sinusoids in float32, dim 4, k 5", rtol=0, atol=1e-4)
+    rows = exact_rows(torch.arange(60), 8).float()
+    where = "sinusoids in float32, dim 8, k 1, where rows.T @ rows would lose too many digits"
+    expect_close(rows[:-1] @ answer(rows, 1).T, rows[1:], where=where, rtol=0, atol=5e-4)
 
 
 @exercise.property("numbers need not lie in memory in the order of their axes")
@@ -142,6 +144,8 @@ exercise.slips("""
         Your matrix moves on by one position whatever k is.
     one too far: rows[:-k], rows[k:] -> rows[: -k - 1], rows[k + 1 :]
         Your matrix moves on by k + 1. rows[k] is k after rows[0].
+    the last pair left out: rows[:-k], rows[k:] -> rows[: -k - 1], rows[k:-1]
+        The last row is left out. Row n - 1 has one k before it as well: there are n - k pairs of rows.
     every k-th row alone: rows[:-k], rows[k:] -> rows[:-k:k], rows[k::k]
         You fit every k-th row only. Each row that has one k further on counts, whatever its number.
     the last rows meet the first: rows[:-k], rows[k:] -> rows, rows.roll(-k, dims=0)
@@ -154,7 +158,7 @@ exercise.slips("""
         You shift along the channels: the last axis. Positions are the rows, axis 0.
     not divided by what came in: return solution.T -> return after.T @ before
         You return rows[k:].T @ rows[:-k]. That is half of the normal equations; it still has to be divided by
-        rows[:-k].T @ rows[:-k], by its inverse or, better, by torch.linalg.solve. torch.linalg.lstsq does it all.
+        rows[:-k].T @ rows[:-k]. torch.linalg.lstsq does it all, and loses fewer digits.
     not divided, and transposed: return solution.T -> return before.T @ after
         You return rows[:-k].T @ rows[k:]. That is half of the normal equations, for row @ M, and transposed here.
         torch.linalg.lstsq does it all.
@@ -185,8 +189,8 @@ exercise.slips("""
         Your matrix has a row and a column for each row of the table: both tables went into the fit transposed. Let them
         stand, and transpose the solution.
     float64 returned: rows[:-k], rows[k:] -> rows.double()[:-k], rows.double()[k:]
-        The numbers are right, but in float64 whatever the rows are in. Go back to their dtype at the end:
-        .to(rows.dtype).
+        The numbers are right, but the matrix is in float64 whatever the rows are in. Go back to their dtype at the
+        end: .to(rows.dtype).
     float32 returned: rows[:-k], rows[k:] -> rows.float()[:-k], rows.float()[k:]
         Your matrix is in float32 whatever the rows are in. Leave them in their own dtype.
     rounded on the way: return solution.T -> return solution.T.float().to(rows.dtype)

@@ -9,7 +9,7 @@ from torch import Tensor
 from ...exercise import Exercise
 from ...expect import Mismatch, exact, expect_close, expect_like, expect_value_error
 from ...families import kept_from_the_first_call
-from .common import FREQUENCIES, LESSON, exact_frequencies
+from .common import FREQUENCIES, exact_frequencies
 
 
 def pair_wavelengths(dim: int, base: float = 10_000.0) -> Tensor:
@@ -22,12 +22,11 @@ def pair_wavelengths(dim: int, base: float = 10_000.0) -> Tensor:
 
 def cases() -> list[tuple]:
     """Several bases, also for one dim, and an odd dim."""
-    return [(4,), (4, 30.0), (6, 150.0), (6, 7.0), (8, 10.0), (7, 10_000.0)]
+    return [(4,), (4, 500_000.0), (6, 150.0), (6, 30_000.0), (8, 10.0), (7, 10_000.0)]
 
 
 exercise = Exercise(
     pair_wavelengths,
-    lesson=LESSON,
     points=3,
     minutes=5,
     cases=cases,
@@ -98,7 +97,8 @@ exercise.slips("""
     the frequencies: 2 * math.pi / frequencies -> frequencies
         You return the frequencies, radians per position. The wavelength is asked for: positions per turn.
     2 pi times the frequency: 2 * math.pi / frequencies -> 2 * math.pi * frequencies
-        Your numbers shrink from pair to pair: they are 2 pi times the frequency. A slow pair takes longer, so divide.
+        Your numbers shrink from pair to pair, as 2 pi times the frequency does. A slow pair takes longer: divide 2 pi
+        by the frequency, base ** (-2i / dim).
     turns per position: 2 * math.pi / frequencies -> frequencies / (2 * math.pi)
         You return frequency / (2 pi): the part of a turn that a pair makes in one position. The wavelength is one over
         that.
@@ -114,7 +114,7 @@ exercise.slips("""
         You return each wavelength twice, once for the sine and once for the cosine. They are equal; one for each pair
         is asked for.
     an axis too many: 2 * math.pi / frequencies -> (2 * math.pi / frequencies)[:, None]
-        The numbers are right, but they stand in a column, (dim // 2, 1). One axis is asked for: (dim // 2,).
+        The numbers are right, but the wavelengths stand in a column, (dim // 2, 1). They need one axis: (dim // 2,).
     to the nearest whole number: 2 * math.pi / frequencies -> (2 * math.pi / frequencies).round()
         You round to whole positions. A turn may end between two positions: the first takes 6.28 of them.
     rounded up: 2 * math.pi / frequencies -> (2 * math.pi / frequencies).ceil()
@@ -124,14 +124,14 @@ exercise.slips("""
     slowest pair first: 2 * math.pi / frequencies -> (2 * math.pi / frequencies).flip(0)
         Your wavelengths are right, but in reverse: pair 0, the fastest, comes first.
     float32 returned: 2 * math.pi / frequencies -> (2 * math.pi / frequencies).float()
-        The numbers are right, but in float32. torch.arange of integers, divided by a number, is float32: say
-        dtype=torch.float64 in torch.arange.
+        The numbers are right, but the result is in float32. torch.arange of integers, divided by a number, is that,
+        and .float() makes it. Begin with dtype=torch.float64, and stay there.
     rounded to float32 on the way: 2 * math.pi / frequencies -> (2 * math.pi / frequencies).float().double()
-        The dtype is float64, but the numbers have seven digits only: torch.tensor makes float32 of Python's numbers,
-        and torch.zeros too. Say dtype=torch.float64 to each of them.
+        The dtype is float64, but the numbers have the seven digits of float32: .float() leaves no more, nor do
+        torch.tensor and torch.zeros, unless you say dtype=torch.float64.
     computed in float32: 2 * math.pi / frequencies -> (2 * math.pi / base ** -exponents.float()).double()
-        The dtype is float64, but the wavelengths were computed in float32, as torch.arange of integers divided by a
-        number is, and seven digits are left. Say dtype=torch.float64 in torch.arange.
+        The dtype is float64, but the wavelengths are those of float32, and seven digits are left. Be in float64 from
+        the first step on: torch.arange(..., dtype=torch.float64).
 """)
 for digits in ("3.14", "3.142", "3.1416", "3.14159", "3.1415926"):
     exercise.slips(f"""

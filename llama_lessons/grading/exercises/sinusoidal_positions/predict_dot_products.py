@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ...exercise import Exercise
 from ...expect import Mismatch
-from .common import LESSON
 
 
 def predict_dot_products() -> tuple[float, float, float, float]:
@@ -42,7 +41,6 @@ def to_one_decimal(predict: Callable) -> Callable:
 
 exercise = Exercise(
     predict_dot_products,
-    lesson=LESSON,
     points=2,
     minutes=4,
     cases=lambda: [()],

@@ -1,11 +1,9 @@
 """Quick questions of lesson 02."""
 
 from ...question import question
-from .common import LESSON
 
 question(
     name="why_sine_and_cosine",
-    lesson=LESSON,
     right="c",
     reasons={
         "a": "Even and odd are the channels, not the positions: every position has sines and cosines.",
@@ -20,7 +18,6 @@ question(
 
 question(
     name="what_dot_products_know",
-    lesson=LESSON,
     right="a",
     reasons={
         "a": "The dot product of rows m and n is the sum of cos((m - n) f) over the pairs. It knows the distance "
@@ -34,7 +31,6 @@ question(
 
 question(
     name="what_long_texts_bring",
-    lesson=LESSON,
     right="d",
     reasons={
         "a": "Every position has its encoding, but the model never met the later ones: in section 12 its skill is gone "

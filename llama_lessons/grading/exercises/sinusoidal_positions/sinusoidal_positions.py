@@ -9,7 +9,7 @@ from torch import Tensor
 from ...exercise import Exercise
 from ...expect import Mismatch, exact, expect_close, expect_like, expect_value_error
 from ...families import kept_from_the_first_call
-from .common import FREQUENCIES, LESSON, exact_rows
+from .common import FREQUENCIES, exact_rows
 
 
 def sinusoidal_positions(max_seq_len: int, dim: int, base: float = 10_000.0) -> Tensor:
@@ -29,8 +29,9 @@ def cases() -> list[tuple]:
     return [
         (13, 4),
         (13, 8, 10_000.0),
+        (13, 4, 500_000.0),
         (41, 6, 150.0),
-        (41, 6, 7.0),
+        (41, 6, 30_000.0),
         (17, 14, 10_000.0),
         (9_000, 6, 150.0),
         (6, 7, 10_000.0),
@@ -39,7 +40,6 @@ def cases() -> list[tuple]:
 
 exercise = Exercise(
     sinusoidal_positions,
-    lesson=LESSON,
     points=4,
     minutes=10,
     cases=cases,
@@ -57,7 +57,7 @@ exercise = Exercise(
 
 @exercise.property("one row for each position, one column for each channel, in float32")
 def shape_and_dtype(answer: Callable) -> None:
-    for max_seq_len, dim in ((1, 2), (5, 10), (12, 10), (12, 64), (300, 16)):
+    for max_seq_len, dim in ((1, 2), (12, 10), (5, 10), (12, 64), (300, 16)):
         where = f"max_seq_len {max_seq_len}, dim {dim}"
         expect_like(answer(max_seq_len, dim, 10_000.0), shape=(max_seq_len, dim), dtype=torch.float32, where=where)
 
@@ -121,6 +121,9 @@ exercise.slips("""
     all sines, then all cosines: return table -> return torch.cat((sines, cosines), dim=-1)
         The numbers are right, but all sines come first and then all cosines, as torch.cat puts them. Some code does it
         so; the paper, and this exercise, put sine and cosine of one frequency side by side: channels 2i and 2i + 1.
+    all cosines, then all sines: return table -> return torch.cat((cosines, sines), dim=-1).float()
+        The cosines come first, all of them, and then the sines. Put sine and cosine of one frequency side by side, in
+        channels 2i and 2i + 1, the sine first.
     sines of several positions in a row: dim=-1).flatten(-2) -> dim=0).reshape(max_seq_len, dim)
         The sines of all positions come first, row after row, and then all cosines: they were joined along axis 0. Stack
         the two along a new last axis before you reshape, or fill every second channel.
@@ -167,14 +170,14 @@ exercise.slips("""
     an axis for a batch: .float() -> .float()[None]
         The numbers are right, but an axis of length 1 stands before them. A table has two, (max_seq_len, dim).
     float64 returned: .float() -> .double()
-        The numbers are right, but in float64. Take the angles in float64, then return their sines and cosines in
-        float32: .float() at the end.
+        The numbers are right, but the table is in float64. Take the angles in float64, then return their sines and
+        cosines in float32: .float() at the end.
     angles in float32: base**-exponents -> base ** -exponents.float()
-        The angles are computed in float32, which keeps seven digits: at position 20,000 five of them stand before the
-        decimal point. torch.arange of integers, divided by a number, is float32: say dtype=torch.float64 in it.
+        The angles are those of float32, which keeps seven digits: at position 20,000 five of them stand before the
+        decimal point. Be in float64 from the first step on: torch.arange(..., dtype=torch.float64).
     angles in float32, by division: [:, None] * frequencies -> [:, None] / base ** exponents.float()
-        The angles are computed in float32, which keeps seven digits: at position 20,000 five of them stand before the
-        decimal point. torch.arange of integers, divided by a number, is float32: say dtype=torch.float64 in it.
+        The angles are those of float32, which keeps seven digits: at position 20,000 five of them stand before the
+        decimal point. Be in float64 from the first step on: torch.arange(..., dtype=torch.float64).
     angles rounded to float32: [:, None] * frequencies -> [:, None] * frequencies; angles = angles.float()
         The angles are rounded to float32 before their sines are taken, which leaves seven digits: at position 20,000
         five of them stand before the decimal point. Go to float32 after the sine and cosine.
