@@ -26,6 +26,9 @@ __all__ = ["Outcome", "match_misconception", "observe"]
 # How many of the cases in which a misconception shows have to agree with it: a second mistake may spoil some.
 ENOUGH = 0.75
 
+# And of the cases in which the answer is wrong: what explains fewer of them may only look like its mistake.
+EXPLAINED = 0.2
+
 # How a diagnosis begins whose mistake leaves the numbers as they should be.
 ALL_ELSE = "The numbers are right, but "
 
@@ -185,13 +188,14 @@ def _cases_alike(cases: list[_Compared], sure: bool, fewest: int) -> tuple[float
 
     Nothing where that is too little to tell: one case may be chance, so where it is not sure there have to be `fewest`.
     """
-    shown = agreed = values = 0
+    shown = agreed = telling = elsewhere = right = 0
     for case in cases:
         facets = case.shown
         if not facets:
             if sure and case.from_good:
                 return NOTHING
-            values += sure and case.good.error is None
+            elsewhere += bool(case.from_good) and case.good.error is None
+            right += case.good.error is None
             continue
         shown += 1
         # Gradients of wrong numbers are wrong too, and those of an input that was changed may not be had: no news.
@@ -202,12 +206,18 @@ def _cases_alike(cases: list[_Compared], sure: bool, fewest: int) -> tuple[float
         alike = alike and not case.from_good & (compared - silent - facets)
         if alike and (sure or "numbers" not in facets or case.is_nearer_to_bad):
             agreed += 1
-            values += case.bad.error is None if sure else case.bad.telling
+            telling += case.bad.telling
+            right += case.bad.error is None
         elif sure:
             return NOTHING
-    # Exceptions of the same type alone say too little, unless all else is right.
-    enough = values and agreed >= (shown if sure else max(fewest, ENOUGH * shown))
-    return (agreed / shown, agreed) if enough and agreed else NOTHING
+    wrong = sum(bool(case.from_good) for case in cases)
+    # Exceptions of the same type alone say too little, unless all else is right; so does a single case, unless the only
+    # other fault is that nothing is refused.
+    if agreed == shown and not elsewhere:
+        enough = right and agreed
+    else:
+        enough = telling and agreed >= max(fewest, ENOUGH * shown, EXPLAINED * wrong)
+    return (agreed / shown, agreed) if enough else NOTHING
 
 
 def _copy(arg: Any, gradients_too: bool) -> Any:

@@ -96,7 +96,7 @@ def only_refused_by_torch(weight, n_heads):
     return weight.unflatten(0, (n_heads, 2, -1)).transpose(1, 2).flatten(0, 2)
 
 
-@wrong(called="float32 goes out")
+@wrong(called="float32 whatever weight is")
 def float32_always(weight, n_heads):
     return rope.to_interleaved(weight, n_heads).float()
 

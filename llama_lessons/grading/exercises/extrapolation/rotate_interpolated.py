@@ -127,8 +127,8 @@ def nothing_is_kept(answer: Callable) -> None:
 
 @exercise.property("far positions and half precision: right to the last digit")
 def far_and_in_half_precision(answer: Callable) -> None:
-    for n_cached, factor in ((8190, 1.5), (100_000, 3.0), (1_000_001, 1.5), (1_000_001, 16.0)):
-        expect_turned(answer, (2, 1), 3, 64, n_cached, factor, 10_000.0)
+    for head_dim, n_cached, factor in ((64, 8190, 1.5), (64, 100_000, 3.0), (64, 100_001, 16.0), (8, 1_000_001, 1.5)):
+        expect_turned(answer, (2, 1), 3, head_dim, n_cached, factor, 10_000.0)
     for dtype, digits in HALVES.items():
         q = draw(1, 2, 33, 64, dtype=dtype)
         want = exactly_turned(q, 50, 3.0)

@@ -180,7 +180,8 @@ exercise.slips("""
     0.02 as the mean too: std=0.02 -> 0.02, 0.02
         Your table has the standard deviation 0.02, but its mean is 0.02 as well. Asked for is N(0, 0.02 ** 2): mean 0.
     1 / sqrt(dim): std=0.02 -> std=dim**-0.5
-        You draw with 1 / sqrt(dim). The logits have std 1 then, which costs half a nat. Asked for is 0.02.
+        You draw with 1 / sqrt(dim). The token just read then gets a logit of sqrt(dim), and the others of about 1: the
+        model is sure of it. Asked for is 0.02.
     Xavier: normal_(self.head.weight, std=0.02) -> xavier_normal_(self.head.weight)
         The table has Xavier's standard deviation. A token picks one row of it, so the number of rows is no fan.
     Xavier's uniform variant: normal_(self.head.weight, std=0.02) -> xavier_uniform_(self.head.weight)

@@ -101,6 +101,9 @@ exercise.slips("""
         You compare the tokens after the sum. They differ anyway, since the tokens did before. Subtract x first.
     only the first two: added - added[:, :1], added - added[:1] -> added[:, 1] - added[:, 0], added[1] - added[0]
         You compare the first two places, and the first two sequences. What is added may differ farther on: compare all.
+    two of one: added - added[:, :1], added - added[:1] -> (a := added)[0, 1] - a[0, 0], a[1, 0] - a[0, 0]
+        You compare two places of the first sequence, and two sequences at the first place. What is added may differ
+        elsewhere: compare all.
     first and last: added - added[:, :1], added - added[:1] -> added[:, -1] - added[:, 0], added[-1] - added[0]
         You compare the first with the last, places and sequences. Those between may differ from both: compare all.
     only in one: added - added[:, :1], added - added[:1] -> added[0] - added[0, :1], added[:, 0] - added[:1, 0]

@@ -128,6 +128,9 @@ EVERY_NORM = """
         You take means for each channel, over all tokens, as BatchNorm does. Take them per token, over its channels.
     keepdim forgotten: dim=-1, keepdim=True -> dim=-1
         A mean without keepdim=True loses its axis, and lines up with the wrong axis of x, or with none: keep it.
+    a new axis in second place: dim=-1, keepdim=True -> dim=-1, keepdim=x.ndim != 3
+        Where x has three axes, what you divide by does not line up with it: [:, None] puts the new axis second. Use
+        keepdim=True, or [..., None].
     bfloat16 is not cast: at_least_float32(x) -> x if x.dtype == torch.bfloat16 else at_least_float32(x)
         Bfloat16 is not computed in float32. It holds large squares, but only two to three digits: cast it too.
     float16 is not cast: at_least_float32(x) -> x if x.dtype == torch.float16 else at_least_float32(x)
@@ -159,11 +162,11 @@ EVERY_RMS_NORM = """
     sum of squares, not their mean: .mean(dim -> .sum(dim
         You add up the squares and do not divide by the number of channels. RMSNorm takes their mean.
     length plus eps: (mean_square + eps).sqrt() -> (v.norm(dim=-1, keepdim=True) + eps)
-        You divide by the token's length plus eps. RMSNorm divides by the root of mean square plus eps.
+        You divide by the token's length plus eps. RMSNorm divides by the root of (mean square plus eps).
     length alone: (mean_square + eps).sqrt() -> v.norm(dim=-1, keepdim=True)
-        You divide by the token's length, without eps. RMSNorm divides by the root of mean square plus eps.
+        You divide by the token's length, without eps. RMSNorm divides by the root of (mean square plus eps).
     length, at least eps: (mean_square + eps).sqrt() -> v.norm(dim=-1, keepdim=True).clamp(min=eps)
-        You divide by the token's length, or by eps if larger. RMSNorm divides by the root of mean square plus eps.
+        You divide by the token's length, or by eps if larger. RMSNorm divides by the root of (mean square plus eps).
     divides by dim - 1: v.square().mean(dim=-1, keepdim=True) -> v.square().sum(-1, True) / max(x.shape[-1] - 1, 1)
         You divide the sum of squares by one less than the number of channels. RMSNorm takes their mean.
     square of the mean: v.square().mean(dim=-1, keepdim=True) -> v.mean(dim=-1, keepdim=True).square()

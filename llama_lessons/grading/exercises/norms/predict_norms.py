@@ -88,7 +88,7 @@ exercise.slips("""
     LayerNorm for RMSNorm: second = -0.2 -> second = -1.0
         Number 2: this is what LayerNorm gives. RMSNorm takes no mean away: it squares -2 and 14 as they are.
     RMSNorm, sign lost: second = -0.2 -> second = 0.2
-        Number 2: a norm divides by a positive number, so a negative channel stays negative.
+        Number 2: RMSNorm divides by a positive number, so a negative channel stays negative.
     length for root mean square: second = -0.2 -> second = -0.14
         Number 2: this is -2 divided by the length, the root of the sum of squares. Take the root of their mean.
     divided by the mean square: second = -0.2 -> second = -0.02

@@ -106,6 +106,10 @@ exercise.slips("""
         Your numbers grow: theta ** (2i / head_dim) is one over the frequency of pair i.
     wavelengths: theta**-exponents -> 2 * torch.pi * theta**exponents
         You return how many positions each pair needs for a whole turn. Asked for is the angle per position.
+    turns: theta**-exponents -> theta**-exponents / (2 * torch.pi)
+        You return turns per position. Asked for is the angle in radians, which is 2 pi times as large.
+    2 pi times too fast: theta**-exponents -> 2 * torch.pi * theta**-exponents
+        Your frequencies are 2 pi times as large as asked. They are radians per position already: no 2 pi is needed.
     a step instead of a factor: theta**-exponents -> 1 - exponents
         Your frequencies fall by a constant step. They are powers of theta, and fall by a constant factor.
     exp without the logarithm: theta**-exponents -> torch.exp(-exponents)

@@ -138,6 +138,8 @@ exercise.slips("""
         New tokens start at position 0, however many are cached. Start at n_cached.
     several new tokens start at 0: + n_cached -> + (n_cached if seq_len == 1 else 0)
         Several new tokens at once start at position 0, however many are cached: start at n_cached.
+    ends one too early: positions = -> cut = seq_len - (n_cached > 0); seq_len = cut; positions =
+        Behind a cache there is one position too few: the range begins at n_cached and still ends at last + seq_len.
     the planted bug for several tokens: + n_cached -> + (n_cached if seq_len == 1 else max(n_cached - 1, 0))
         A single new token stands right, but several at once still start one position too low: start at n_cached.
     every new token at n_cached: + n_cached -> * 0 + n_cached

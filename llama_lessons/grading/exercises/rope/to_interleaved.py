@@ -25,7 +25,8 @@ def cases() -> list[tuple]:
     shapes = [*(((rows, rows), n_heads) for rows, n_heads in square), ((24, 5), 2), ((24,), 2)]
     shapes += [((6, 2), 4), ((6, 2), 2)]
     made = [(draw(*shape, seed=seed), n_heads) for seed, (shape, n_heads) in enumerate(shapes)]
-    return [*made, (draw(16, 16, seed=20, dtype=torch.bfloat16), 2)]
+    finer = draw(16, 16, seed=21, dtype=torch.float64) / 3
+    return [*made, (draw(16, 16, seed=20, dtype=torch.bfloat16), 2), (finer, 2)]
 
 
 exercise = Exercise(
@@ -140,6 +141,10 @@ exercise.slips("""
         Your answer is right only where weight has as many columns as rows. Divide weight.shape[0] by n_heads.
     a bias left as it is: heads.transpose(1, 2) -> (heads.transpose(1, 2) if weight.ndim > 1 else heads)
         A bias, which has one axis, comes out as it went in. Its numbers belong to the rows, and move as they do.
+    float32 whatever weight is: .flatten(0, 2) -> .flatten(0, 2).float()
+        The rows are where they belong, but float32 goes out whatever weight is. Move the rows, and convert nothing.
+    rounded to float32 on the way: weight.unflatten -> weight.float().to(weight.dtype).unflatten
+        The rows are where they belong, but float64 loses digits: it goes through float32. Move the rows alone.
     columns asked for: heads = -> weight.shape[1]; heads =
         For a bias, which has one axis, an IndexError is raised, as by weight.shape[1]. Keep all axes behind the rows.
     two axes asked for: rows = weight.shape[0] -> rows, _ = weight.shape

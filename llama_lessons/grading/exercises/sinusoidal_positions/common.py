@@ -25,8 +25,8 @@ FREQUENCIES = """
         Your exponents are twice what they should be. torch.arange(0, dim, 2) is 2i already, and 2i / dim is i divided
         by the number of pairs.
     the last exponent is -1: float64) / dim -> float64) / max(dim - 2, 1)
-        Your exponents run from 0 to -1, both ends included, as those of linspace do. They are -2i / dim, and the last
-        is -1 + 2 / dim.
+        The exponents of your frequencies run from 0 to -1, both ends included, as those of linspace do. They are
+        -2i / dim, and the last is -1 + 2 / dim.
     pairs counted from 1: torch.arange(0, dim, 2 -> torch.arange(2, dim + 2, 2
         Your first pair has the frequency of the second. Pairs count from 0: the first frequency is 1.
     numbers of the odd channels: torch.arange(0, dim, 2 -> torch.arange(1, dim + 1, 2

@@ -85,6 +85,11 @@ exercise.slips("""
     everything fades far out: far = 64.0 -> far = 0.0
         You expect the encoding of position 1,000,000 to have faded away. Sines and cosines are as large there as
         anywhere: in each pair, their squares add up to 1.
+    everything far out fades: far, later, before -> 0.0, 0.0, before
+        You expect rows beyond position 1000 to have faded away. Sines and cosines are as large there as anywhere, and
+        the dot product depends on the distance alone.
+    whole numbers: far, later, before -> far, 47.0, 47.0
+        You round 46.8 to a whole number. One decimal is asked for.
     only slow pairs are left far out: far = 64.0 -> far = 32.0
         You expect the fast half of the pairs to have vanished at position 1,000,000. They turn there as fast as
         anywhere, and are as large.

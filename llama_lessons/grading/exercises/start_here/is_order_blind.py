@@ -137,7 +137,7 @@ exercise.slips("""
         its result along: put mix(x) into the same order (argsort(order) undoes it), and try several.
     exact equality: torch.allclose(got, want, atol=1e-4) -> torch.equal(got, want)
         Your answers are those of somebody who asks for equality to the last digit. After a shuffle attention adds the
-        same terms in another order, and that digit depends on it. Compare with torch.allclose.
+        same terms in another order, and that digit depends on it. Use torch.allclose, with atol=1e-4.
     tolerance too small: want, atol=1e-4 -> want
         Your answers are those of somebody with a small tolerance, such as torch.allclose has by itself: 1e-8 beside
         1e-5 of each number. Sums that come out near zero are rounded by more than that. Give it atol=1e-4.
