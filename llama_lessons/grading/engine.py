@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .exercise import Exercise
 from .expect import LearnerError, Mismatch, OutOfTime, expect_type, plain, same_chance, visible
-from .outcome import match_misconception
+from .naming import match_misconception
 from .process_settings import settings_kept, use_ordinary_settings
 from .time_limit import TimeLimit
 from .verdict import Result, Verdict
@@ -24,7 +24,8 @@ __all__ = ["TIME_LIMIT_SECONDS", "UNCHANGED", "Answer", "grade"]
 
 TIME_LIMIT_SECONDS = 10.0  # of computing
 
-UNCHANGED = "leaves its inputs as they were"
+UNCHANGED = "leaves its inputs and its earlier results as they were"
+REMEMBERED = 100_000  # numbers of a result that is looked at again later
 _GRADING = str(Path(__file__).parent)
 _COURSE = str(Path(__file__).parents[1])
 _TORCH = str(Path(torch.__file__).parent)
@@ -35,8 +36,8 @@ _running: list[str] = []  # the exercise that is being graded
 class Answer:
     """The learner's function, with its inputs protected and its results checked for type.
 
-    Properties call it like the function itself. It notes whether a result of the right type ever came, and whether
-    an input was ever changed in place.
+    Properties call it like the function itself. It notes whether a result of the right type ever came, whether an
+    input was ever changed in place, and what came before, since a later call may write into the same memory.
     """
 
     def __init__(self, function: Callable, exercise: Exercise) -> None:
@@ -46,6 +47,7 @@ class Answer:
         self._names = tuple(inspect.signature(self._function).parameters) if exercise.using else exercise.parameters
         self.answered = False
         self.changed_input = ""
+        self._results: list[tuple[Tensor, Tensor]] = []
         self._handed_back = ""  # the input that the last result is, or is a view of
 
     def __call__(self, *args: Any) -> Any:
@@ -81,10 +83,17 @@ class Answer:
                 raise Mismatch(f"{name} was given tensors on {device}, and returned one on {item.device.type}")
             if item.is_meta:
                 raise Mismatch(f"{name} returned a tensor on the device meta, which holds no numbers")
+            if item.numel() < REMEMBERED:
+                self._results.append((item.detach(), item.detach().clone()))
             for parameter, arg in zip(self._names, given, strict=False):
                 if isinstance(arg, Tensor) and _share_memory(arg, item):
                     self._handed_back = parameter
         return result
+
+    @property
+    def changed_result(self) -> bool:
+        """Whether a result is no longer what it was when it was returned."""
+        return any(not torch.equal(now.nan_to_num(), then.nan_to_num()) for now, then in self._results)
 
     def expect_new(self, where: str) -> None:
         """Refuse the last result if it is one of the inputs itself, or a view of one; `where` says for which input."""
@@ -256,6 +265,9 @@ def _unchanged(answer: Answer) -> Result:
         return Result(UNCHANGED, False, "not reached")  # doing nothing earns nothing
     if answer.changed_input:
         message = f"{answer.changed_input} was changed in place. Whoever passed it in still needs it: make a new tensor"
+        return Result(UNCHANGED, False, message)
+    if answer.changed_result:
+        message = "a result that had been returned was changed by a later call: return a new tensor each time"
         return Result(UNCHANGED, False, message)
     return Result(UNCHANGED, True)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from llama_lessons.grading import engine, expect, outcome
+from llama_lessons.grading import engine, expect, naming, outcome
 from llama_lessons.grading.engine import grade
 from llama_lessons.grading.exercise import REGISTRY
 
@@ -74,7 +74,7 @@ def test_a_right_answer_passes_and_a_wrong_one_is_named(name):
     exercise = REGISTRY[name]
     verdict = grade(exercise, exercise.reference)
     assert verdict.passed, (verdict.problem, verdict.first_failure)
-    outcome.known_outcomes.cache_clear()
+    naming.known_outcomes.cache_clear()
     misconception = exercise.misconceptions[0]
     verdict = grade(exercise, misconception.make())
     assert verdict.mistake, verdict

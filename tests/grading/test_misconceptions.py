@@ -16,7 +16,7 @@ from llama_lessons.grading.families import (
     no_gradient,
     overwrites,
 )
-from llama_lessons.grading.outcome import known_outcomes
+from llama_lessons.grading.naming import known_outcomes
 from llama_lessons.grading.report import verdict_html, verdict_text
 from llama_lessons.grading.verdict import Mistake, Verdict
 
@@ -206,6 +206,46 @@ def test_answers_of_yes_and_no_are_named_only_where_they_all_agree(returns, answ
     finally:
         del REGISTRY["is_large"]
         known_outcomes.cache_clear()
+
+
+def remembers_by_shape(x, by=1.0, kept={}):  # noqa: B006
+    """A table of an earlier call, kept under the shape alone."""
+    return shifted(kept.setdefault(x.shape, x), by)
+
+
+def counts_its_calls(x, by=1.0, calls=[]):  # noqa: B006
+    calls.append(by)
+    return shifted(x, by) * len(calls)
+
+
+def writes_into_one_buffer(x, by=1.0, kept={}):  # noqa: B006
+    result = kept.setdefault((x.shape, x.dtype), torch.empty_like(x, requires_grad=False)).detach()
+    return result.copy_(shifted(x, by).detach())
+
+
+@pytest.mark.parametrize(
+    ("answer", "name", "words"),
+    [
+        (remembers_by_shape, "the same for other numbers", "Your result stays the same where the inputs hold other"),
+        (counts_its_calls, "kept from call to call", "The same call gives another result after other calls"),
+    ],
+)
+def test_whatever_is_kept_between_calls_is_seen(exercise, answer, name, words):
+    @exercise.property("other numbers")
+    def other_numbers(answer):
+        for seed in range(3):
+            expect_close(answer(draw(4, seed=seed), 2.0), 2 * draw(4, seed=seed) + 2, where=f"seed {seed}")
+
+    verdict = grade(exercise, answer)
+    assert verdict.mistake.name == name
+    assert verdict.mistake.sure
+    assert verdict.mistake.diagnosis.startswith(words)
+
+
+def test_a_result_that_a_later_call_overwrites_is_seen(exercise):
+    verdict = grade(exercise, writes_into_one_buffer)
+    (failed,) = [result for result in verdict.results if not result.passed]
+    assert failed.message.startswith("a result that had been returned was changed by a later call")
 
 
 def test_a_verdict_travels_as_json(exercise):

@@ -5,7 +5,7 @@ import torch
 
 from llama_lessons.grading.engine import grade
 from llama_lessons.grading.exercise import REGISTRY
-from llama_lessons.grading.outcome import known_outcomes
+from llama_lessons.grading.naming import known_outcomes
 
 NAMES = ["rope_frequencies", "apply_rope", "to_interleaved", "mean_pool_kv_heads"]
 

@@ -184,7 +184,7 @@ def sizes_that_are_no_power_of_two_refused(head_dim, theta=10_000.0):
     return rope.rope_frequencies(head_dim, theta)
 
 
-@wrong(called=None, never=("not divided by head_dim",))
+@wrong(called="turns")
 def turns_per_position(head_dim, theta=10_000.0):
     return rope.rope_frequencies(head_dim, theta) / (2 * math.pi)
 

@@ -287,7 +287,7 @@ def halves_stacked_in_front(weight, n_heads):
     return torch.stack(weight.unflatten(0, (n_heads, -1)).chunk(2, dim=1)).reshape(weight.shape)
 
 
-@wrong(called=None)
+@wrong(called="the same for other numbers")
 def the_order_instead_of_the_rows(weight, n_heads):
     refuse(weight, n_heads)
     return torch.arange(len(weight)).view(n_heads, 2, -1).mT.flatten()

@@ -87,6 +87,8 @@ def grows_in_proportion(answer: Callable) -> None:
     for seq_len, batch in ((1000, 1), (2000, 1), (1000, 2), (8192, 1), (8193, 1), (16_384, 1)):
         want, model = 131_072 * seq_len * batch, "Llama 3 8B with its max_seq_len of 8,192"
         expect_bytes(answer, model, presets.llama3("8B"), seq_len, batch, torch.bfloat16, want=want)
+    # As many layers, and four times as many key/value heads
+    expect_bytes(answer, "Llama 2 7B", presets.llama2("7B"), 1000, 1, torch.bfloat16, want=524_288_000)
 
 
 @exercise.property("to the last byte, however many there are")

@@ -145,7 +145,7 @@ exercise.slips("""
         Between the bounds you mix as asked, but beyond them you divide the fast pairs and leave the slow ones alone.
         The slow ones are those that meet angles they never saw.
     mixed the wrong way round: share.clamp(0, 1) -> torch.where((share > 0) & (share < 1), 1 - share, share.clamp(0, 1))
-        Between the bounds the two shares are exchanged: near high_freq_factor turns a pair is almost unchanged.
+        Between the bounds the two shares are exchanged. Near high_freq_factor turns a pair should be almost unchanged.
     the 2 pi is missing: frequencies / (2 * math.pi) -> frequencies
         You take length times frequency for the number of turns. That is the angle in radians; a turn is 2 pi of them.
     pi for 2 pi: frequencies / (2 * math.pi) -> frequencies / math.pi

@@ -5,6 +5,7 @@ A prediction need not be exact, so what two answers have in common is seen in wh
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 
 from ...exercise import Exercise
 from ...expect import Mismatch, plain
@@ -33,8 +34,10 @@ KNOWN = (*(guess(n) for n in SIZES for guess in GUESSES), *OTHERS)
 def use(answer: Callable) -> Callable:
     """A function that gives one prediction, as it is or as the known one that it is nearest to."""
 
+    said = cache(answer)  # one prediction, asked for number by number
+
     def predicted(which: int, roughly: bool = False) -> float:
-        numbers = answer()
+        numbers = said()
         if not isinstance(numbers, Sequence) or isinstance(numbers, str) or len(numbers) != len(WHAT):
             raise Mismatch(f"{len(WHAT)} numbers are asked for, in round brackets, but what came is {numbers!r}")
         number = plain(numbers[which])

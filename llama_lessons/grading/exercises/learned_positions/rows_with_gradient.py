@@ -26,7 +26,10 @@ def use(answer: Callable) -> Callable:
         for item in found if isinstance(found, list) else ():
             if not isinstance(item, int):
                 kind = type(item).__name__
-                raise Mismatch(f"expected a list of Python ints, got one with a {kind}: .tolist() or int(...) converts")
+                how = (
+                    "nonzero() gives a column, .flatten() a row" if kind == "list" else ".tolist() or int(...) converts"
+                )
+                raise Mismatch(f"expected a list of Python ints, got one with a {kind}: {how}")
         return found
 
     return rows
@@ -154,7 +157,7 @@ exercise.slips("""
     columns: any(dim=1) -> any(dim=0)
         You list channels, not rows: dim says which axis goes away. Rows stay if axis 1 goes.
     once for each number: is_gradient.any(dim=1).nonzero().flatten() -> is_gradient.nonzero()[:, 0]
-        A row comes once for each of its numbers: first ask of each row whether any number is not 0.
+        A row comes once for each of its numbers that is not 0: first ask of each row whether any number is not 0.
     rows and channels mixed: is_gradient.any(dim=1).nonzero().flatten() -> is_gradient.nonzero().unique()
         Your list has row and channel numbers in one, as nonzero of a table gives both. Take its rows alone: [:, 0].
     small ones left out: grad != 0 -> grad.abs() > 1e-12

@@ -214,8 +214,8 @@ exercise.slips("""
     x overwritten: mid = x + attention(read) -> x += attention(read); mid = x
         The numbers are right, but += changes the tensor that x names, which its caller may still need: x = x + ...
     a copy changed in place: return mid + feed_forward(again) -> mid += feed_forward(again); return mid
-        The numbers are right, but += changes what a norm has read, which its backward pass still needs: no gradient
-        can be had. Write x = x + ..., which makes a new tensor.
+        The numbers are right, but += or .add_ changes what a norm has read, which its backward pass still needs: no
+        gradient can be had. Write x = x + ..., which makes a new tensor.
     added into what attention returned: mid = x + attention(read) -> mid = attention(read); mid += x
         The numbers are right, but you change what attention returned in place (with += or an underscore), and a layer
         may return the very tensor that it was given: then you change x. Write x + ..., which makes a new tensor.

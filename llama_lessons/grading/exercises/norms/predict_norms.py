@@ -1,7 +1,7 @@
 """Exercise 4: predict what norms do to small tokens, then run."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 
 from ...exercise import Exercise
 from ...expect import Mismatch
@@ -31,8 +31,10 @@ def use(answer: Callable[[], Sequence[float]]) -> Callable[[int], float]:
     So each wrong number is named by itself, however the others came out, and however exactly it was written.
     """
 
+    predicted = cache(answer)  # one prediction, asked for number by number
+
     def run(number: int) -> float:
-        said = answer()
+        said = predicted()
         if not isinstance(said, (tuple, list)) or len(said) != len(ASKED):
             raise Mismatch(f"a tuple of {len(ASKED)} numbers is asked for, and predict_norms returned {said!r}")
         value = said[number - 1]
