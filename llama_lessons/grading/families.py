@@ -42,8 +42,8 @@ def no_gradient(exercise: Exercise, name: str, more: str = "") -> None:
         args[place] = args[place].detach()
 
     diagnosis = (
-        f"The numbers are right, but no gradient reaches {name}: .detach(), .data, .item(), torch.no_grad or a new "
-        f"torch.tensor cuts it off. {more}"
+        f"The numbers are right, but no gradient reaches {name}: something cuts it off, such as .detach(), .data, "
+        f".item(), torch.no_grad, a new torch.tensor or a new nn.Parameter. {more}"
     )
     exercise.add(f"no gradient to {name}", diagnosis, lambda: _around(exercise, before))
 

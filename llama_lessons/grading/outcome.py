@@ -63,7 +63,9 @@ def observe(function: Callable, args: tuple, limit: TimeLimit | None = None, gra
         # Read before the backward pass: it may refuse an input that was changed in place.
         after = [arg.detach().clone() for arg in copies if isinstance(arg, Tensor)]
         values = result if isinstance(result, tuple) else (result,)
-        return values, after, _gradients(values, copies)
+        gradients = _gradients(values, copies)
+        # As copies, since a later call may write into what this one returned.
+        return tuple(v.detach().clone() if isinstance(v, Tensor) else v for v in values), after, gradients
 
     try:
         with same_chance():

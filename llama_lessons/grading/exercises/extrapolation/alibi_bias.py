@@ -28,7 +28,7 @@ def cases() -> list[tuple]:
     """Slopes of the rule and others, with and without a cache, far keys, and more queries than keys."""
     sizes = [(1, 1), (3, 3), (4, 4), (2, 5), (1, 6), (5, 7)]
     made = [(extrapolation.alibi_slopes(heads).to(draw(1).device), *size) for heads in (2, 4) for size in sizes]
-    made += [(draw(3, seed=1).abs(), 2, 9), (draw(5, seed=2).requires_grad_(), 3, 4), (draw(3, seed=3).abs(), 2, 3002)]
+    made += [(draw(3, seed=1).abs(), 2, 9), (draw(5, seed=2).requires_grad_(), 3, 4), (draw(3, seed=3).abs(), 2, 2102)]
     return [*made, (draw(2, seed=4), 4, 3)]
 
 
@@ -101,7 +101,7 @@ def later_keys(answer: Callable) -> None:
 
 @exercise.property("distances of thousands are exact, and any number of queries is served")
 def large_sizes(answer: Callable) -> None:
-    for query_len, key_len in ((1, 3002), (2, 4202), (150, 200)):
+    for query_len, key_len in ((1, 602), (2, 2102), (150, 200)):
         expect_bias(answer, tensor([1 / 2, 1 / 256]), query_len, key_len)
 
 

@@ -127,15 +127,15 @@ exercise.slips("""
     float32: theta**-exponents -> (theta**-exponents).float()
         You return float32: at position 1,000,000 its rounding makes hundredths of a radian. Say dtype=torch.float64.
     float32, converted at the end: theta**-exponents -> (theta**-exponents.float()).double()
-        Your numbers are those of float32, right to about seven digits. Say dtype=torch.float64 in arange.
+        Your numbers are those of float32, right to about seven digits. Compute all in torch.float64.
     one over a float32 power, converted: theta**-exponents -> (1 / theta**exponents.float()).double()
-        Your numbers are those of float32, right to about seven digits. Say dtype=torch.float64 in arange.
+        Your numbers are those of float32, right to about seven digits. Compute all in torch.float64.
     float32 and back: theta**-exponents -> (theta**-exponents).float().double()
         Your numbers are rounded to float32, as torch.tensor rounds a list of Python's. Say dtype=torch.float64.
     exponents in float32: theta**-exponents -> theta**-exponents.float().double()
         Your exponents were rounded to float32, as whole numbers divided by whole ones are: say dtype=torch.float64.
     exp and log in float32: theta**-exponents -> torch.exp(-exponents.float() * math.log(theta)).double()
-        Your numbers are those of float32, right to about seven digits. Say dtype=torch.float64 in arange.
+        Your numbers are those of float32, right to about seven digits. Compute all in torch.float64.
     theta cut to a whole number: theta**-exponents -> int(theta) ** -exponents
         Your result is that for theta cut to a whole number. It may be any positive number.
     an odd size is cut: head_dim % 2 -> False

@@ -51,6 +51,8 @@ def expect_rows(answer: Callable, n_heads: int, want: list[int]) -> None:
     where = f"rows 0 to {len(want) - 1} of {n_heads} head{'s' * (n_heads > 1)}"
     got = answer(weight, n_heads)
     expect_like(got, shape=(len(want), 2), dtype=torch.float32, where=where)
+    if not torch.equal(got[:, 0], got[:, 1]):
+        raise Mismatch(f"{where}: expected whole rows, got numbers of several rows in one: {got.tolist()}")
     if got[:, 0].tolist() != want:
         rows = [" ".join(f"{row:g}" for row in order) for order in (want, got[:, 0].tolist())]
         raise Mismatch(f"{where}: expected the order {rows[0]}, got {rows[1]}")

@@ -151,8 +151,8 @@ def gradients(answer: Callable) -> None:
 
 exercise.slips("""
     embeddings as they are: * math.sqrt(dim) -> * 1
-        You add the encodings to the embeddings as these are. Beside them an encoding is long, the root of dim / 2:
-        multiply the embeddings by the root of dim first.
+        You add the encodings to the embeddings as these are. Beside small ones an encoding is long, the root of
+        dim / 2: multiply the embeddings by the root of dim first.
     divided by the root: * math.sqrt(dim) -> / math.sqrt(dim)
         You divide the embeddings by the root of dim, as attention does with its scores. They are too small beside the
         encodings already: multiply.
