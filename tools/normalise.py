@@ -19,6 +19,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
+from llama_lessons.settings import PLAIN, PROGRESS
 from tools.cells import EXERCISES, LESSONS, ROOT, SOLUTIONS, NotebookError, notebooks, read, short, text, where, write
 from tools.setup_cell import write_setup
 
@@ -114,8 +115,8 @@ def execute(nb: NotebookNode, path: Path, allow_errors: bool = False) -> Noteboo
         on_cell_execute=lambda cell, cell_index: started.append(cell_index),
     )
     with tempfile.TemporaryDirectory() as scratch:
-        env = {**os.environ, "LLAMA_LESSONS_PROGRESS": f"{scratch}/progress.json"}
-        env.pop("LLAMA_LESSONS_PLAIN", None)
+        env = {**os.environ, PROGRESS: f"{scratch}/progress.json"}
+        env.pop(PLAIN, None)
         try:
             client.execute(env=env)
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
