@@ -56,8 +56,8 @@ def overwrites(exercise: Exercise, name: str, more: str = "") -> None:
         return args[place].copy_(result)
 
     diagnosis = (
-        f"The numbers are right, but {name} itself is changed, which its caller may still need. +=, -=, *=, /= and "
-        f"what ends in an underscore change a tensor in place: make a new one. {more}"
+        f"The numbers are right, but {name} itself is changed, which its caller may still need. +=, -=, *=, /=, {name}[i] = ... "
+        f"and what ends in an underscore change a tensor in place: make a new one. {more}"
     )
     exercise.add(f"{name} overwritten", diagnosis, lambda: _around(exercise, after=after))
 

@@ -153,7 +153,7 @@ def viewed(weight, n_kv_heads, pooled_kv_heads):
     return heads.mean(dim=1).view(-1, weight.shape[1])
 
 
-@wrong(called="every second head")
+@wrong(called="heads that stand apart")
 def with_a_step(weight, n_kv_heads, pooled_kv_heads):
     refuse(weight, n_kv_heads, pooled_kv_heads)
     heads = torch.stack(weight.chunk(n_kv_heads))

@@ -79,7 +79,7 @@ def vocabularies_exchanged():
     return math.log(49_152), math.log(84), 576, 0
 
 
-@wrong(called="the same loss whatever comes")
+@wrong(called="dim where the same token comes")
 def another_and_the_same_confused():
     return math.log(84), math.log(49_152), math.log(49_152) + 3, 576
 

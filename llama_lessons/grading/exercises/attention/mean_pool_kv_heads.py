@@ -117,7 +117,7 @@ exercise.slips("""
         You add the heads of a group up and divide by pooled_kv_heads. Divide by the number of heads in a group.
     divided by the number of all heads: .mean(dim=1) -> .sum(dim=1).div(n_kv_heads)
         You add the heads of a group up and divide by n_kv_heads. Divide by the number of heads in a group.
-    every second head: (pooled_kv_heads, group_size, -1)) -> (group_size, pooled_kv_heads, -1)).transpose(0, 1)
+    heads that stand apart: (pooled_kv_heads, group_size, -1)) -> (group_size, pooled_kv_heads, -1)).transpose(0, 1)
         You pool heads that stand apart: with 4 heads and 2 groups, heads 0 and 2. Query heads share with their
         neighbours, so neighbours are pooled: heads 0 and 1.
     the mean over the groups: .mean(dim=1) -> .mean(dim=0)
@@ -129,7 +129,7 @@ exercise.slips("""
     group_size taken for the number of heads: (pooled_kv_heads, group_size, -1) -> (group_size, pooled_kv_heads, -1)
         Your groups have pooled_kv_heads heads. That is the number of groups; a group has n_kv_heads divided by it.
     neighbouring rows, not heads: group_size, -1)) -> -1, group_size)).transpose(1, 2)
-        You average rows that stand side by side, channels of one head. Row 0 of head 0 goes with row 0 of head 1.
+        You average rows that stand side by side, mostly channels of one head. Row 0 of head 0 goes with that of head 1.
     channels taken for heads: pooled_kv_heads, group_size, -1)) -> -1, pooled_kv_heads, group_size)).permute(1, 2, 0, 3)
         You cut the rows as if they came channel by channel. They come head by head: the first head_dim rows are head 0.
     rows channel by channel: .flatten(0, 1) -> .transpose(0, 1).flatten(0, 1)

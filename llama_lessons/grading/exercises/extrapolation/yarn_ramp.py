@@ -133,7 +133,7 @@ exercise.slips("""
     pi for 2 pi: (2 * math.pi * times) -> (math.pi * times)
         You count half turns: a full turn is 2 pi radians.
     channels in place of pairs: head_dim / 2 -> head_dim
-        The pairs at your ends are twice too far: the formula is (head_dim / 2) * log(...) / log(theta).
+        The pairs at your ends are about twice too far: the formula is (head_dim / 2) * log(...) / log(theta).
     one pair too few: head_dim / 2 -> (head_dim / 2 - 1)
         You multiply by head_dim / 2 - 1. Solving theta ** (-2i / head_dim) for i gives head_dim / 2.
     no log(theta): / math.log(theta) -> * 1

@@ -172,7 +172,8 @@ exercise.slips("""
     the norm drawn too: nn.init.normal_( -> nn.init.normal_(self.norm.weight, std=0.02); nn.init.normal_(
         You draw the norm's gains as well, which are to be 1. Only the table is to be drawn.
     0.02 squared: std=0.02 -> std=0.02**2
-        The table has the standard deviation 0.0004, the square of 0.02: normal_ takes no variance, and once is enough.
+        The table has the standard deviation 0.0004, the square of 0.02: a table made smaller twice, or a variance given
+        where a standard deviation is asked for.
     a nought too few: std=0.02 -> std=0.2
         The table has the standard deviation 0.2, ten times as large as asked for.
     0.02 as the mean: std=0.02 -> 0.02
@@ -180,8 +181,8 @@ exercise.slips("""
     0.02 as the mean too: std=0.02 -> 0.02, 0.02
         Your table has the standard deviation 0.02, but its mean is 0.02 as well. Asked for is N(0, 0.02 ** 2): mean 0.
     1 / sqrt(dim): std=0.02 -> std=dim**-0.5
-        You draw with 1 / sqrt(dim). The token just read then gets a logit of sqrt(dim), and the others of about 1: the
-        model is sure of it. Asked for is 0.02.
+        You draw with 1 / sqrt(dim). The token just read then gets a logit of sqrt(dim), far above the
+        others, which are about 1. Asked for is 0.02.
     Xavier: normal_(self.head.weight, std=0.02) -> xavier_normal_(self.head.weight)
         The table has Xavier's standard deviation. A token picks one row of it, so the number of rows is no fan.
     Xavier's uniform variant: normal_(self.head.weight, std=0.02) -> xavier_uniform_(self.head.weight)

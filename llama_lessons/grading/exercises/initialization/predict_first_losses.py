@@ -110,7 +110,7 @@ exercise.slips("""
         128 is what the lesson's model of characters would have: its dim. This one has SmolLM2's sizes.
     the table drawn with 0.02: another, same = 576.0 -> another, same = 11.52
         0.02 * dim is the logit of the token just read where the table is drawn with 0.02. This one is from N(0, 1).
-    the same loss whatever comes: another, same = 576.0, 0.0 -> another, same = 576.0, 576.0
+    dim where the same token comes: another, same = 576.0, 0.0 -> another, same = 576.0, 576.0
         You predict dim where the same token comes. The large logit belongs to that very token: the model pays nothing.
     the two cases exchanged: another, same = 576.0, 0.0 -> another, same = 0.0, 576.0
         You have them the wrong way round. The model is sure of the token just read, and right if it comes again.

@@ -76,7 +76,7 @@ exercise.slips("""
     the 2 is missing: 2 / -> 1 /
         Your result is too small by sqrt(2): the variance is 1 over the *mean* of the fans, half of their sum.
     the variance: math.sqrt(2 / (fan_in + fan_out)) -> 2 / (fan_in + fan_out)
-        That is the variance, 2 / (fan_in + fan_out). A standard deviation is its root, and what torch's normal_ wants.
+        That is the variance (without gain): 2 / (fan_in + fan_out). A standard deviation is its root.
     the root of the 2 alone: math.sqrt(2 / (fan_in + fan_out)) -> math.sqrt(2) / (fan_in + fan_out)
         Your result is sqrt(2) over the sum of the fans. The root goes over the whole fraction, sum included.
     the 2 outside the root: math.sqrt(2 / -> 2 * math.sqrt(1 /

@@ -165,7 +165,9 @@ def learns_gains_alone(answer: Callable) -> None:
     for dim in (4, 7):
         seen = Seen(*answer(draw(2, dim), draw(dim, seed=1), 1e-5))
         if seen.learned != (wanted := f"weight ({dim},) in float32"):
-            raise Mismatch(f"dim {dim}: expected it to learn {wanted}, but it learns {seen.learned}")
+            raise Mismatch(
+                f"dim {dim}, after texts were read: expected it to learn {wanted}, but it learns {seen.learned}"
+            )
         if seen.saved != "weight":
             raise Mismatch(f"expected its state_dict to hold weight, but it holds {seen.saved}")
 

@@ -144,7 +144,7 @@ EVERY_RMS_NORM = """
         You divide by the standard deviation, whose squares are those of x less its mean. RMSNorm squares x as it is.
     eps outside the root: (mean_square + eps).sqrt() -> (mean_square.sqrt() + eps)
         You take the root first and add eps to it. It is added to the mean square, inside the root: tokens of small
-        numbers come out otherwise, and the root of 0 has an infinite slope.
+        numbers come out otherwise.
     the root is missing: (mean_square + eps).sqrt() -> (mean_square + eps)
         You divide by the mean square, or by its root twice. The mean square has the unit of x squared, so 10 x comes
         out ten times smaller than x: divide by the root, once.

@@ -151,7 +151,7 @@ exercise.slips("""
         correction=0, and eps is added to the variance, inside the root.
     eps outside the root: (variance + eps).sqrt() -> (variance.sqrt() + eps)
         You take the root first and add eps to the standard deviation. It is added to the variance, inside the root:
-        tokens of small numbers come out otherwise, and the root of 0 has an infinite slope.
+        tokens of small numbers come out otherwise.
     the root is missing: (variance + eps).sqrt() -> (variance + eps)
         You divide by the variance, which has the unit of x squared. Take the root of variance plus eps.
     multiplies by the root: (v - mean) / -> (v - mean) *

@@ -212,7 +212,7 @@ exercise.slips("""
         The numbers are right, but no gradient goes back along the second residual connection: that to which
         feed_forward's result is added has .detach(), .data or torch.no_grad.
     x overwritten: mid = x + attention(read) -> x += attention(read); mid = x
-        The numbers are right, but += changes the tensor that x names, which its caller may still need: x = x + ...
+        The numbers are right, but x itself is changed, as by +=, and its caller may still need it: x = x + ...
     a copy changed in place: return mid + feed_forward(again) -> mid += feed_forward(again); return mid
         The numbers are right, but += or .add_ changes what a norm has read, which its backward pass still needs: no
         gradient can be had. Write x = x + ..., which makes a new tensor.

@@ -143,7 +143,7 @@ exercise.slips("""
     the planted bug for several tokens: + n_cached -> + (n_cached if seq_len == 1 else max(n_cached - 1, 0))
         A single new token stands right, but several at once still start one position too low: start at n_cached.
     every new token at n_cached: + n_cached -> * 0 + n_cached
-        All new tokens get the same position, n_cached. Several of them need n_cached, n_cached + 1, and so on.
+        Behind a cache all new tokens get the same position, n_cached. They need n_cached, n_cached + 1, and so on.
     the cache counted twice: + n_cached -> + 2 * n_cached
         New tokens start at 2 * n_cached. The cached ones have 0 to n_cached - 1: start at n_cached.
     nothing is turned: positions = -> return q, k; positions =

@@ -177,13 +177,14 @@ exercise.slips("""
         The matrix is in float64, but its numbers have the seven digits of float32: .float() leaves no more, nor do
         torch.tensor and torch.zeros, unless you say dtype=torch.float64.
     angles in float32: k * frequencies -> (k * base ** -exponents.float()).double()
-        The angles are those of float32: for a shift by 100,000 two digits after the point are left of them, and
+        The angles are those of float32: for a shift by 100,000 as few as two digits after the point are left, and
         .double() afterwards brings none back. Be in float64 from the first step on.
     sines in float32: angles.cos() -> (f := k * base ** -exponents.float()).cos().double(); sin = f.sin().double()
         The dtype is float64, but angles, sines and cosines are those of float32: for a shift by 100,000 two digits
         after the point are left of them, and .double() afterwards brings none back. Be in float64 from the first step.
     computed and returned in float32: k * frequencies -> k * base ** -exponents.float()
-        The matrix is in float32, and so were the angles: for a shift by 100,000 two digits after the point are left.
+        The matrix is in float32, and so were the angles: for a shift by 100,000 as few as two digits after the
+        point are left.
         Say dtype=torch.float64 in torch.arange, and where you make the matrix.
 """)
 kept_from_the_first_call(exercise, "base", under=("dim",))

@@ -130,11 +130,11 @@ def every_place_and_channel(answer: Callable) -> None:
 
 exercise.slips("""
     output not shuffled back: result[:, order] -> result
-        Your answers are those of somebody who compares place by place, but a token that moved takes its result along.
-        Put mix(x) into the same order. (If you shuffled back: argsort(order) undoes order, once more order does not.)
+        Your answers are those of somebody who compares place by place, or reorders the wrong way round. A token that
+        moved takes its result along: compare with mix(x)[:, order]. (It is argsort(order) that undoes order.)
     one order, not shuffled back: result[:, order] -> result; return torch.allclose(got, want, atol=1e-4)
-        Your answers are those of somebody who tries one order, and compares place by place. A token that moved takes
-        its result along: put mix(x) into the same order (argsort(order) undoes it), and try several.
+        Your answers are those of somebody who tries one order, and compares place by place or reorders the wrong way
+        round. A token that moved takes its result along: compare with mix(x)[:, order], and try several orders.
     exact equality: torch.allclose(got, want, atol=1e-4) -> torch.equal(got, want)
         Your answers are those of somebody who asks for equality to the last digit. After a shuffle attention adds the
         same terms in another order, and that digit depends on it. Use torch.allclose, with atol=1e-4.
