@@ -56,8 +56,8 @@ def overwrites(exercise: Exercise, name: str, more: str = "") -> None:
         return args[place].copy_(result)
 
     diagnosis = (
-        f"The numbers are right, but {name} itself is changed, which its caller may still need. +=, -=, *=, /=, {name}[i] = ... "
-        f"and what ends in an underscore change a tensor in place: make a new one. {more}"
+        f"The numbers are right, but {name} itself is changed, which its caller may still need. +=, -=, *=, /=, an "
+        f"assignment to {name}[i] and what ends in an underscore change a tensor in place: make a new one. {more}"
     )
     exercise.add(f"{name} overwritten", diagnosis, lambda: _around(exercise, after=after))
 
@@ -87,8 +87,8 @@ def needs_contiguous(exercise: Exercise, name: str) -> None:
             args[place].view(-1)
 
     diagnosis = (
-        f"The numbers are right, but an error comes where those of {name} do not lie in memory in the order of its "
-        "axes, as after a transpose. .view() raises there; .reshape() and .flatten() copy where they must."
+        f"The numbers are right, but an error comes where the numbers of {name} do not lie in memory in the order of "
+        "its axes, as after a transpose. .view() raises there; .reshape() and .flatten() copy where they must."
     )
     exercise.add(f"only for a contiguous {name}", diagnosis, lambda: _around(exercise, before))
 

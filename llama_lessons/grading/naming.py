@@ -60,6 +60,7 @@ def _match(exercise: Exercise, function: Any, limit: TimeLimit) -> Mistake | Non
             found = exercise.misconceptions[seen.index(max(seen))]
             diagnosis = found.diagnosis
             if not sure:  # what else there is has not been looked at
+                diagnosis = re.sub(f"^{ALL_ELSE}they ", "Your numbers ", diagnosis)
                 diagnosis = re.sub(f"^{ALL_ELSE}(.)", lambda match: match[1].upper(), diagnosis)
             return Mistake(found.name, diagnosis, sure, found.given)
     return None
