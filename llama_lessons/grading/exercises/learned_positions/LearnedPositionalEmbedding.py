@@ -240,8 +240,8 @@ exercise.slips("""
     the end is left to the lookup: end > len(table): -> table[torch.arange(start_pos, end)] is None:
         Past the end an IndexError comes, as from a lookup. Compare start_pos + seq_len with max_seq_len first.
     the beginning is left to the slice: start_pos < 0 or end > len(table): -> end > len(table):
-        You do not refuse a negative start_pos. Counted from the end, it gives a wrong row, or none, so that the sum
-        crashes.
+        You do not refuse a negative start_pos. Counted from the end, it gives a wrong row, or none: then the sum
+        crashes or comes out empty.
     start_pos forgotten in the check: end > len(table): -> x.shape[1] > len(table):
         You compare seq_len alone with max_seq_len. With start_pos 10, five tokens need 15 rows.
     seq_len forgotten in the check: end > len(table): -> start_pos >= len(table):

@@ -161,7 +161,7 @@ exercise.slips("""
     rows and channels mixed: is_gradient.any(dim=1).nonzero().flatten() -> is_gradient.nonzero().unique()
         Your list has row and channel numbers in one, as nonzero of a table gives both. Take its rows alone: [:, 0].
     small ones left out: grad != 0 -> grad.abs() > 1e-12
-        Small gradients are dropped. Exactly 0 means that no token stood there, and all else that one did.
+        Small gradients are dropped. Whatever is not exactly 0 counts, however small it is.
     squares: grad != 0 -> grad.square() != 0
         1e-30 is lost, as where numbers are squared (a norm does that too): its square is 0 in float32. Compare it as it
         is.

@@ -87,7 +87,7 @@ def odd_sizes_refused(answer: Callable) -> None:
 
 exercise.slips("""
     the 2 is missing: arange(0, head_dim, 2, -> arange(head_dim // 2,
-        Your exponents run from 0 towards 1/2 instead of towards 1: pair i has exponent -2i / head_dim, not -i / head_dim.
+        Your exponents run towards 1/2 instead of towards 1: pair i has exponent -2i / head_dim, not -i / head_dim.
     the 2 twice: / head_dim -> / (head_dim // 2)
         Your exponents run from 0 to 2, as 2i over head_dim / 2 does, or 4i over head_dim. They are 2i / head_dim.
     an exponent for each channel: arange(0, head_dim, 2, -> arange(0, head_dim, 1,
