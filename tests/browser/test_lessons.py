@@ -102,6 +102,8 @@ def _move(notebook: Any, cell: Any, name: str, words: Callable[[str], str]) -> N
         notebook.page.mouse.move(track["x"] + share * track["width"], track["y"] + track["height"] / 2)
         notebook.page.mouse.up()
 
+    # A slider is there before its number is.
+    notebook.wait_until(lambda: slider.locator(".widget-readout").inner_text().strip())
     for move in (by_key, by_mouse):
         value, before = slider.locator(".widget-readout").inner_text(), figure.evaluate(VIEW)
         assert words(value) in before["caption"]
