@@ -52,7 +52,11 @@ def main(arguments: list[str] | None = None) -> int:
     _print_details(graded)
     _print_points(graded)
     if options.json:
-        options.json.write_text(json.dumps(as_json(graded), indent=1) + "\n", encoding="utf-8")
+        try:
+            options.json.write_text(json.dumps(as_json(graded), indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            print(f"{options.json} cannot be written: {error}", file=sys.stderr)
+            return 2
     return int(not all(verdict.passed for one in graded for verdict in one.verdicts))
 
 

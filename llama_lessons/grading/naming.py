@@ -50,7 +50,8 @@ def _match(exercise: Exercise, function: Any, limit: TimeLimit) -> Mistake | Non
     compared = [list(map(_Compared, outcomes, right, answers)) for outcomes in wrong]
     # Answers of yes and no, and one that is always the same, agree with many a misconception now and then.
     told_little = exercise.returns in (bool, (bool, bool)) or (
-        exercise.returns in (int, float) and len({outcome.values for outcome in answers}) == 1
+        exercise.returns in (int, float)
+        and not any(outcome.differences(answers[0]) & {"numbers"} for outcome in answers)
     )
     for sure in (True, False):
         if not sure and ((state := _state(exercise, function, answers, limit)) or told_little):

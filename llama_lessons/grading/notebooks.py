@@ -71,7 +71,10 @@ def count_cells(path: Path) -> int:
 
 
 def grade_notebook(
-    path: Path, exercises: list[Exercise], cell_seconds: float = CELL_SECONDS, progress: Callable[[], Any] = int
+    path: Path,
+    exercises: list[Exercise],
+    cell_seconds: float = CELL_SECONDS,
+    progress: Callable[[], Any] = lambda: None,
 ) -> Graded:
     """Run a notebook from top to bottom and gather the verdicts on `exercises`.
 
@@ -122,7 +125,8 @@ def _read(path: Path) -> NotebookNode:
 
 
 def _code_cells(nb: NotebookNode) -> list[NotebookNode]:
-    return [cell for cell in nb.cells if cell.cell_type == "code"]
+    """Those that are run, so that the n-th is In [n] in JupyterLab: an empty one is passed over."""
+    return [cell for cell in nb.cells if cell.cell_type == "code" and cell.source.strip()]
 
 
 class _Run:
@@ -134,7 +138,8 @@ class _Run:
         self.verdicts: list[Verdict] = []
         self.faults: list[str] = []
         self.died = False
-        self._number = 0
+        self._cells: list[NotebookNode] = []
+        self._number = 0  # of the cell that was run last, from 1
 
     def execute(self, nb: NotebookNode, folder: Path) -> None:
         """Run the notebook.
@@ -142,6 +147,7 @@ class _Run:
         Raises:
             ValueError: if its folder cannot be copied.
         """
+        self._cells = _code_cells(nb)
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
             place = Path(scratch, folder.name or "exercises")
             try:
@@ -173,7 +179,7 @@ class _Run:
                 client.execute(env=env, stderr=subprocess.DEVNULL)
             except (DeadKernelError, RuntimeError) as error:  # the second where it does not even start
                 self.died = True
-                self._fault(_code_cells(nb)[self._number : self._number + 1], f"Python itself ended here ({error}).")
+                self._fault(self._number + 1, f"Python itself ended here ({error}).")
 
     def _executed(self, cell: NotebookNode, cell_index: int, execute_reply: dict) -> None:
         self.progress()
@@ -187,17 +193,15 @@ class _Run:
                     self.verdicts.append(Verdict.from_json(data["verdict"]))
                     failed = failed or not self.verdicts[-1].passed
         reply = execute_reply["content"]
-        if reply["status"] != "error":
-            return
-        if reply["ename"] == TIMEOUT and not failed:
-            text = f"Timeout: still running after {self.cell_seconds:g} seconds. Look for a loop that never ends"
-            self._fault([cell], text, self._number)
-        elif not failed:
-            self._fault([cell], f"{reply['ename']}: {reply['evalue']}", self._number)
+        if reply["status"] == "error" and not failed:
+            timeout = f"still running after {self.cell_seconds:g} seconds. Look for a loop that never ends"
+            why = timeout if reply["ename"] == TIMEOUT else reply["evalue"]
+            self._fault(self._number, f"{reply['ename']}: {why}")
 
-    def _fault(self, cells: list[NotebookNode], text: str, number: int = 0) -> None:
-        first_line = next(iter(cells[0].source.strip().splitlines()), "") if cells else ""
-        place = f"{self.lesson}, code cell {number or self._number + 1}, `{first_line[:60]}`"
+    def _fault(self, number: int, text: str) -> None:
+        cell = next(iter(self._cells[number - 1 : number]), None)
+        first_line = cell.source.strip().splitlines()[0] if cell else ""
+        place = f"{self.lesson}, code cell {number}, `{first_line[:60]}`"
         self.faults.append(f"{place}: {' '.join(text.split())[:300]}")
 
 

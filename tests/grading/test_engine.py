@@ -158,6 +158,15 @@ def test_bool_is_asked_for(function, sentence):
     assert sentence in message(failed(function, "is_order_blind"))
 
 
+@pytest.mark.parametrize("exercise", ["kv_cache_bytes", "ntk_theta"])
+@pytest.mark.parametrize("value", [{}, set(), [[1]], np.zeros(3), Liar()], ids=lambda value: type(value).__name__)
+def test_what_is_no_number_and_cannot_be_hashed_is_named(exercise, value):
+    verdict = failed(lambda *args: value, exercise)
+    assert not verdict.problem
+    assert f"returned a{'n'[: type(value).__name__[0] in 'aeiou']} " in message(verdict)
+    assert type(value).__name__ in message(verdict)
+
+
 def test_a_number_of_numpy_is_a_number():
     reference = REGISTRY["is_order_blind"].reference
     assert grade(REGISTRY["is_order_blind"], lambda mix, x: np.bool_(reference(mix, x))).passed

@@ -184,6 +184,7 @@ def test_the_last_of_several_checks_counts_and_this_is_said_once(learner):
 def test_a_dead_kernel_is_said_at_once_as_what_it_is(learner):
     learner.solve("is_order_blind")
     learner.cell("check(is_order_blind)").source = "import os\nos._exit(9)"
+    learner.notebooks["00_start_here"].cells.insert(0, new_code_cell(""))
     started = time.monotonic()
     code, out, err = learner.grade(lessons=["00_start_here"])
     assert time.monotonic() - started < 100  # a cell may take 300 seconds
@@ -228,7 +229,8 @@ def test_one_notebook_in_ruins_leaves_the_other_graded(learner):
     cell = learner.cell("def apply_rope(")
     cell.source = "def apply_rope(x, cos, sin):\n    return rope.apply_rope(x, cos, -sin)"
     learner.cell("check(to_interleaved)").source = "check(to_interleaved"
-    learner.notebooks["03_rope"].cells.append(new_code_cell("1 / 0"))
+    run = sum(cell.cell_type == "code" for cell in learner.notebooks["03_rope"].cells)
+    learner.notebooks["03_rope"].cells += [new_code_cell(" \n"), new_code_cell("1 / 0")]
     del learner.notebooks["00_start_here"]
     (learner.folder / "00_start_here.ipynb").write_text('{"cells": [')
 
@@ -240,7 +242,7 @@ def test_one_notebook_in_ruins_leaves_the_other_graded(learner):
     assert " of 5 points" in line
     assert "What seems to have happened (turns backwards)" in out
     assert lines(out, "FAIL  to_interleaved cannot be checked: its check cell did not get as far as check(to_inter")
-    assert "`1 / 0`: ZeroDivisionError: division by zero" in out
+    assert f"03_rope, code cell {run + 1}, `1 / 0`: ZeroDivisionError: division by zero" in out  # In [...] in Jupyter
     assert "`check(to_interleaved`: SyntaxError" in out
     assert len(lines(out, "ok    ")) == len(lessons()["03_rope"]) - 2
 
@@ -295,6 +297,13 @@ def test_unknown_device_is_refused_at_once(monkeypatch, capsys, device):
 def test_missing_folder_is_named(tmp_path, capsys):
     assert main(["--exercises", str(tmp_path / "nowhere")]) == 2
     assert "nowhere" in capsys.readouterr().err
+
+
+def test_json_that_cannot_be_written_is_said_after_the_points(tmp_path, capsys):
+    assert main(["--exercises", str(tmp_path), "--json", str(tmp_path), "03_rope"]) == 2
+    out, err = capsys.readouterr()
+    assert points(out) == {"03_rope": 0}
+    assert err.endswith(f"{tmp_path} cannot be written: [Errno 21] Is a directory: '{tmp_path}'\n")
 
 
 def test_a_folder_for_json_that_is_not_there_is_named_before_anything_runs(tmp_path, capsys):

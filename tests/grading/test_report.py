@@ -50,6 +50,15 @@ def test_failure_in_a_script_prints_the_verdict_and_no_traceback(tmp_path):
     assert len(done.stderr.splitlines()) <= 40
 
 
+def test_the_card_in_the_readme_is_what_this_answer_gets(tmp_path):
+    neighbours = RIGHT.replace("x, cos, sin)\n", 'x, cos, sin, layout="interleaved")\n')
+    said = run_script(tmp_path, f"{WRONG}\n{neighbours}\ncheck(apply_rope)").stderr
+    shown = (ROOT / "README.md").read_text(encoding="utf-8").split("```text\n")[1].split("```")[0]
+    assert shown.startswith("apply_rope is not right yet")
+    for part in shown.split("..."):  # some numbers and checks are left out
+        assert part.strip(", ]\n") in said
+
+
 def test_other_exceptions_in_a_script_keep_their_traceback(tmp_path):
     done = run_script(tmp_path, WRONG + RIGHT + "check(apply_rope)\n1 / 0\n")
     assert done.stdout == "apply_rope is right: 8 of 8 checks, 5 of 5 points.\n"
