@@ -19,8 +19,9 @@ from benchmarks.side_by_side import THREADS, Row, median_seconds
 from llama_lessons.feed_forward import swiglu_hidden_dim
 from llama_lessons.initialization import gpt2_init_
 from llama_lessons.lab.thread import shakespeare
-from llama_lessons.llama import ARTICLE_PARTS, Decoder, LlamaConfig, Parts
+from llama_lessons.llama import LlamaConfig
 from llama_lessons.training import TrainSettings, train
+from llama_lessons.workbench import ARTICLE_PARTS, Decoder, Parts
 
 __all__ = ["rows"]
 

@@ -20,7 +20,7 @@ from llama_lessons.lab.materials import MaterialError, fetch
 
 # What imports torch, which takes seconds, is imported where it is needed: --help and a wrong argument come at once.
 if TYPE_CHECKING:
-    from llama_lessons.llama import Decoder
+    from llama_lessons.llama import Llama
 
 __all__ = ["main"]
 
@@ -105,7 +105,7 @@ def _chat(args: argparse.Namespace) -> int:
             messages.append({"role": "assistant", "content": said})
 
 
-def _load(args: argparse.Namespace) -> tuple["Decoder", "Tokenizer"]:
+def _load(args: argparse.Namespace) -> tuple["Llama", "Tokenizer"]:
     path = args.model or fetch("smollm2")
     _tell(f"Loading {path.name} ...")
     from llama_lessons.lab.device import choose_device
@@ -129,7 +129,7 @@ def _load(args: argparse.Namespace) -> tuple["Decoder", "Tokenizer"]:
     return load_hugging_face(path).to(device), tokenizer
 
 
-def _answer(model: "Decoder", tokenizer: "Tokenizer", prompt: list[int], args: argparse.Namespace) -> tuple[str, bool]:
+def _answer(model: "Llama", tokenizer: "Tokenizer", prompt: list[int], args: argparse.Namespace) -> tuple[str, bool]:
     """Write the answer to stdout; return it, and whether Ctrl-C cut it short."""
     from llama_lessons.generation import stream
 

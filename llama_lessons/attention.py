@@ -1,23 +1,23 @@
-"""Causal grouped-query attention, and the cache that lets it read a token at a time.
+"""Lesson 07. Causal grouped-query attention, and the KV cache, with which it reads one token at a time.
 
 Queries have n_heads heads, keys and values only n_kv_heads. Query heads group_size * i up to
 group_size * (i + 1) - 1 share key/value head i. With n_kv_heads = n_heads this is multi-head attention,
 with n_kv_heads = 1 multi-query attention.
 
 A mask says which keys a query may read, True for yes; a mask of floats is added to the scores, -inf for
-no. Without one, attention is causal. A mask takes the place of that rule, so it has to hold it too:
-`causal_mask` makes one.
+no. A query that may read nothing gets zeros. Without a mask, attention is causal; a mask takes the place of
+that rule, so it has to hold it too: `causal_mask` makes one.
 
 Sources: Vaswani et al. 2017, "Attention Is All You Need"; Shazeer 2019, "Fast Transformer Decoding: One
 Write-Head is All You Need"; Ainslie et al. 2023, "GQA: Training Generalized Multi-Query Transformer Models
 from Multi-Head Checkpoints".
 """
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from llama_lessons.rope import Rotate
 
 __all__ = [
     "GroupedQueryAttention",
@@ -86,7 +86,7 @@ def repeat_kv(x: Tensor, group_size: int) -> Tensor:
 
 
 def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
-    """How much each query takes from each key (Vaswani, eq. 1, before the values).
+    """How much attention each query pays to each key (Vaswani, eq. 1, before the values).
 
     softmax(q k^T / sqrt(head_dim)), where scores that the mask forbids are -inf before the softmax
 
@@ -96,26 +96,31 @@ def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tenso
         mask: see the module; its shape must broadcast to (batch, n_heads, query_len, key_len).
 
     Returns:
-        Shape (batch, n_heads, query_len, key_len), dtype of q; each row sums to 1. The softmax is taken in float32
-        at least.
+        Shape (batch, n_heads, query_len, key_len), dtype of q; each row sums to 1, or holds zeros where the mask
+        forbids all keys. Computed in float32 at least.
 
     Raises:
-        ValueError: if n_heads is not a multiple of n_kv_heads, or the shapes differ in anything else.
+        ValueError: if n_heads is not a multiple of n_kv_heads, the shapes differ in anything else, or mask holds
+            integers.
     """
     _check_shapes(q, k, k, mask)
     if mask is None:
         mask = causal_mask(q.shape[-2], k.shape[-2]).to(q.device)
-    # (batch, n_heads, query_len, key_len)
-    scores = q @ repeat_kv(k, q.shape[1] // k.shape[1]).transpose(-2, -1) / q.shape[-1] ** 0.5
-    scores = scores.to(torch.promote_types(q.dtype, torch.float32))
-    scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
-    return scores.softmax(dim=-1).to(q.dtype)
+    if mask.dtype == torch.bool:
+        mask = torch.zeros_like(mask, dtype=torch.float32).masked_fill(~mask, float("-inf"))
+    q, k, dtype = _at_least_float32(q), _at_least_float32(k), q.dtype
+    # (..., query_len, head_dim) @ (..., head_dim, key_len) -> (batch, n_heads, query_len, key_len)
+    scores = q @ repeat_kv(k, q.shape[1] // k.shape[1]).transpose(-2, -1) / q.shape[-1] ** 0.5 + mask
+    reads_nothing = (scores == float("-inf")).all(dim=-1, keepdim=True)
+    return scores.softmax(dim=-1).masked_fill(reads_nothing, 0).to(dtype)
 
 
 def manual_causal_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """`causal_attention` as the paper writes it, with all weights in memory at once; same arguments and result."""
     _check_shapes(q, k, v, mask)
-    return attention_weights(q, k, mask) @ repeat_kv(v, q.shape[1] // v.shape[1])
+    q, k, v, dtype = _at_least_float32(q), _at_least_float32(k), _at_least_float32(v), q.dtype
+    # (..., query_len, key_len) @ (..., key_len, head_dim) -> (batch, n_heads, query_len, head_dim)
+    return (attention_weights(q, k, mask) @ repeat_kv(v, q.shape[1] // v.shape[1])).to(dtype)
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -131,15 +136,22 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
             (batch, n_heads, query_len, key_len).
 
     Returns:
-        Like q in shape and dtype.
+        Like q in shape and dtype. Computed in float32 at least, but for the weights on CUDA, which its kernel rounds
+        to the dtype of q.
 
     Raises:
-        ValueError: if n_heads is not a multiple of n_kv_heads, or the shapes differ in anything else.
+        ValueError: if n_heads is not a multiple of n_kv_heads, the shapes differ in anything else, or mask holds
+            integers.
     """
     _check_shapes(q, k, v, mask)
+    if not q.is_cuda and q.dtype in (torch.bfloat16, torch.float16):
+        return causal_attention(q.float(), k.float(), v.float(), mask).to(q.dtype)
+    if mask is not None:
+        mask = torch.atleast_2d(mask if mask.dtype == torch.bool else mask.to(q.dtype))
     (batch, n_heads, query_len, head_dim), n_kv_heads = q.shape, k.shape[1]
     if query_len == 1:
-        # The query heads of a group stand in for a row of queries, and no key is copied.
+        # (batch, n_heads, 1, head_dim) -> (batch, n_kv_heads, group_size, head_dim): as if a group were several
+        # queries of one head, so that no key is copied.
         q = q.reshape(batch, n_kv_heads, n_heads // n_kv_heads, head_dim)
         if mask is not None and mask.ndim > 2 and mask.shape[-3] > 1:
             mask = mask.unflatten(-3, (n_kv_heads, -1)).squeeze(-2)
@@ -151,6 +163,10 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=n_heads != n_kv_heads)
 
 
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def _check_shapes(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> None:
     if k.shape != v.shape:
         raise ValueError(f"k {tuple(k.shape)} and v {tuple(v.shape)} must have the same shape")
@@ -160,10 +176,12 @@ def _check_shapes(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> None:
             "n_kv_heads, key_len, head_dim), with key_len at least query_len"
         )
     n_heads, n_kv_heads = q.shape[1], k.shape[1]
-    if n_heads % n_kv_heads:
+    if n_kv_heads < 1 or n_heads % n_kv_heads:
         raise ValueError(f"n_heads ({n_heads}) must be a multiple of n_kv_heads ({n_kv_heads})")
     if mask is None:
         return
+    if mask.dtype != torch.bool and not mask.is_floating_point():
+        raise ValueError(f"mask must be bool, True where a query may read, or floats to add, not {mask.dtype}")
     wanted = (*q.shape[:3], k.shape[2])
     if mask.ndim > 4 or any(m not in (1, w) for m, w in zip(mask.shape[::-1], wanted[::-1], strict=False)):
         raise ValueError(
@@ -172,9 +190,9 @@ def _check_shapes(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> None:
 
 
 class KVCache:
-    """The keys and values of the tokens that one layer has read, in memory taken beforehand.
+    """The keys and values of the tokens that one layer has read, in memory allocated beforehand.
 
-    Without it each new token would cost a pass over all tokens before; with it, a pass over itself.
+    Without it, each new token would need the keys and values of all tokens before it to be computed again.
 
     Args:
         batch: rows read side by side.
@@ -182,7 +200,7 @@ class KVCache:
         max_seq_len: tokens that there is room for.
         head_dim: channels of one head.
         dtype: of the keys and values.
-        device: that they are on.
+        device: where the keys and values are.
     """
 
     def __init__(
@@ -209,7 +227,7 @@ class KVCache:
         return self.keys.nbytes + self.values.nbytes
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep the keys and values of new tokens, (batch, n_kv_heads, seq_len, head_dim); return all kept so far.
+        """Store the keys and values of new tokens, (batch, n_kv_heads, seq_len, head_dim); return all stored so far.
 
         Raises:
             ValueError: if there is no room for them, or they differ from the cache in shape or dtype. The cache is
@@ -221,8 +239,8 @@ class KVCache:
                 f"k {tuple(k.shape)} and v {tuple(v.shape)} must both be (batch, n_kv_heads, seq_len, head_dim) = "
                 f"({batch}, {n_kv_heads}, seq_len, {head_dim})"
             )
-        if k.dtype != self.keys.dtype:
-            raise ValueError(f"k and v are {k.dtype}, but the cache keeps {self.keys.dtype}")
+        if k.dtype != self.keys.dtype or v.dtype != self.keys.dtype:
+            raise ValueError(f"k ({k.dtype}) and v ({v.dtype}) must have the cache's dtype ({self.keys.dtype})")
         end = self.length + k.shape[2]
         if end > max_seq_len:
             raise ValueError(
@@ -237,7 +255,7 @@ class KVCache:
 def kv_cache_bytes(
     *, n_layers: int, n_kv_heads: int, head_dim: int, seq_len: int, batch: int = 1, dtype: torch.dtype = torch.float32
 ) -> int:
-    """Bytes that the caches of all layers take: a key and a value for each token, head and layer."""
+    """Bytes of the caches of all layers: a key and a value for each token, head and layer."""
     return 2 * n_layers * batch * n_kv_heads * seq_len * head_dim * dtype.itemsize
 
 
@@ -279,7 +297,7 @@ class GroupedQueryAttention(nn.Module):
 
     def __init__(self, dim: int, n_heads: int, n_kv_heads: int, head_dim: int) -> None:
         super().__init__()
-        if n_heads % n_kv_heads:
+        if n_kv_heads < 1 or n_heads % n_kv_heads:
             raise ValueError(f"n_heads ({n_heads}) must be a multiple of n_kv_heads ({n_kv_heads})")
         self.n_kv_heads = n_kv_heads
         self.head_dim = head_dim
@@ -288,14 +306,8 @@ class GroupedQueryAttention(nn.Module):
         self.v_proj = nn.Linear(dim, n_kv_heads * head_dim, bias=False)
         self.o_proj = nn.Linear(n_heads * head_dim, dim, bias=False)
 
-    def forward(
-        self,
-        x: Tensor,
-        rotate: Callable[[Tensor], Tensor],
-        mask: Tensor | None = None,
-        cache: KVCache | None = None,
-    ) -> Tensor:
-        """Take tokens, (batch, seq_len, dim); return what each gathered from its past, in the same shape.
+    def forward(self, x: Tensor, rotate: Rotate, mask: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
+        """Take tokens, (batch, seq_len, dim); return what each gathered from those that it reads, in the same shape.
 
         Args:
             x: shape (batch, seq_len, dim).
@@ -304,15 +316,18 @@ class GroupedQueryAttention(nn.Module):
             mask: in place of the causal rule, see `causal_attention`.
             cache: holds the tokens before these, and takes these in.
         """
-        # (batch, heads, seq_len, head_dim)
-        q = rotate(self._split_heads(self.q_proj(x)))
-        k = rotate(self._split_heads(self.k_proj(x)))
+        # (batch, seq_len, dim) -> (batch, n_heads or n_kv_heads, seq_len, head_dim)
+        q = self._split_heads(self.q_proj(x))
+        k = self._split_heads(self.k_proj(x))
         v = self._split_heads(self.v_proj(x))
+        q, k = rotate(q), rotate(k)
         if cache is not None:
+            # k and v: (batch, n_kv_heads, seq_len, head_dim) -> (batch, n_kv_heads, cached + seq_len, head_dim)
             k, v = cache.append(k, v)
-        # (batch, seq_len, n_heads * head_dim)
+        # (batch, n_heads, seq_len, head_dim) -> (batch, seq_len, n_heads * head_dim) -> (batch, seq_len, dim)
         mixed = causal_attention(q, k, v, mask).transpose(1, 2).flatten(2)
         return self.o_proj(mixed)
 
     def _split_heads(self, x: Tensor) -> Tensor:
+        # (batch, seq_len, heads * head_dim) -> (batch, heads, seq_len, head_dim)
         return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)

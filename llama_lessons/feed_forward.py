@@ -1,4 +1,4 @@
-"""The feed-forward layer: the articles' two projections around a GELU, and SwiGLU, which Llama has in its place.
+"""Lesson 08. The feed-forward layer: the articles' two projections around a GELU, and Llama's SwiGLU.
 
 In SwiGLU one projection opens and closes the gates of another. Three matrices take the place of two, so
 their hidden size is two thirds as large for the same number of parameters.
@@ -46,6 +46,7 @@ class GeluMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Take x, (..., dim); return the same shape. Each token is worked on by itself."""
+        # (..., dim) -> (..., hidden_dim) -> (..., dim)
         return self.down_proj(F.gelu(self.up_proj(x)))
 
 
@@ -65,4 +66,5 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Take x, (..., dim); return the same shape. Each token is worked on by itself."""
+        # (..., dim) -> (..., hidden_dim) -> (..., dim)
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))

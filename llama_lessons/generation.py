@@ -21,8 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from llama_lessons.llama import Decoder
-from llama_lessons.positions import LearnedPositionalEmbedding
+from llama_lessons.llama import Llama
 
 __all__ = ["generate", "keep_top_k", "keep_top_p", "sample", "stream"]
 
@@ -120,7 +119,7 @@ def sample(
 
 
 def stream(
-    model: Decoder,
+    model: Llama,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
     *,
@@ -153,19 +152,18 @@ def stream(
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens ({max_new_tokens}) must be at least 1")
     _check_prompts(prompts, model.config.vocab_size)
-    if isinstance(model.positions, LearnedPositionalEmbedding):
-        longest, rows = max(map(len, prompts)), len(model.positions.weight)
-        # The last token is chosen, but not read.
-        if longest + max_new_tokens - 1 > rows:
-            raise ValueError(
-                f"a prompt of {longest} tokens and max_new_tokens ({max_new_tokens}) do not fit the model's table of "
-                f"{rows} positions"
-            )
+    longest, limit = max(map(len, prompts)), model.position_limit
+    # The last token is chosen, but not read.
+    if limit is not None and longest + max_new_tokens - 1 > limit:
+        raise ValueError(
+            f"a prompt of {longest} tokens and max_new_tokens ({max_new_tokens}) do not fit the model's table of "
+            f"{limit} positions"
+        )
     generators = [Generator().manual_seed(seed + row) for row in range(len(prompts))]
     return _steps(model, prompts, max_new_tokens, (temperature, top_k, top_p, generators), frozenset(stop_tokens))
 
 
-def generate(model: Decoder, prompts: Sequence[Sequence[int]], max_new_tokens: int, **settings) -> list[list[int]]:
+def generate(model: Llama, prompts: Sequence[Sequence[int]], max_new_tokens: int, **settings) -> list[list[int]]:
     """Continue prompts to their end: what `stream` hands out, as one list a prompt.
 
     Args, and errors, are those of `stream`.
@@ -184,7 +182,7 @@ def generate(model: Decoder, prompts: Sequence[Sequence[int]], max_new_tokens: i
 # On a generator function this holds inside each step alone, not in the code that takes the tokens.
 @torch.inference_mode()
 def _steps(
-    model: Decoder, prompts: Sequence[Sequence[int]], max_new_tokens: int, sampling: tuple, stop_tokens: frozenset[int]
+    model: Llama, prompts: Sequence[Sequence[int]], max_new_tokens: int, sampling: tuple, stop_tokens: frozenset[int]
 ) -> Iterator[list[int | None]]:
     device = next(model.parameters()).device
     longest = max(map(len, prompts))

@@ -1,4 +1,4 @@
-"""The two norms: LayerNorm takes the mean away and divides by the spread, RMSNorm divides by the root mean square.
+"""Lesson 05. The two norms: LayerNorm takes off the mean and divides by the standard deviation, RMSNorm by the rms.
 
 Both work on each token's vector by itself, in float32 at least: squares overflow in float16.
 
@@ -19,14 +19,14 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
 
     Args:
         x: shape (..., dim).
-        weight: one gain a channel, shape (dim,).
+        weight: one gain per channel, shape (dim,).
         eps: keeps a vector of zeros from dividing by 0. It stands inside the root, beside the mean square.
 
     Returns:
         Like x in shape and dtype.
 
     Raises:
-        ValueError: if weight is not (dim,).
+        ValueError: if weight is not (dim,), or x holds integers.
     """
     _check_channels("weight", weight, x)
     compute_dtype = torch.promote_types(x.dtype, torch.float32)
@@ -46,15 +46,15 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Te
 
     Args:
         x: shape (..., dim).
-        weight: one gain a channel, shape (dim,).
-        bias: one shift a channel, shape (dim,).
+        weight: one gain per channel, shape (dim,).
+        bias: one shift per channel, shape (dim,).
         eps: keeps a vector of equal numbers from dividing by 0; inside the root.
 
     Returns:
         Like x in shape and dtype.
 
     Raises:
-        ValueError: if weight or bias is not (dim,).
+        ValueError: if weight or bias is not (dim,), or x holds integers.
     """
     _check_channels("weight", weight, x)
     _check_channels("bias", bias, x)
@@ -66,6 +66,8 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Te
 def _check_channels(name: str, values: Tensor, x: Tensor) -> None:
     if x.ndim < 1 or values.shape != x.shape[-1:]:
         raise ValueError(f"{name} {tuple(values.shape)} must hold one number for each channel of x {tuple(x.shape)}")
+    if not x.is_floating_point():
+        raise ValueError(f"x must hold floating point numbers, not {x.dtype}: its root mean square is no whole number")
 
 
 class RMSNorm(nn.Module):

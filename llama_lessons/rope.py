@@ -1,8 +1,8 @@
-"""Rotary position embeddings: turn each pair of channels by an angle that grows with the position.
+"""Lesson 03. Rotary position embeddings: rotate each pair of channels by an angle that grows with the position.
 
 RoPE adds nothing and learns nothing. Queries and keys are cut into pairs of channels, and the pair
-with frequency f is turned by the angle position * f. Turning both ends by the same extra angle leaves
-their inner product alone, so scores depend on the distance between two tokens and on nothing else.
+with frequency f is rotated by the angle position * f. The same extra angle for both leaves their inner
+product as it is, so positions change scores by the distance between two tokens alone.
 
 Which channels make a pair is a convention, called the layout here:
 
@@ -22,12 +22,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from llama_lessons.positions import sinusoidal_frequencies
-
 __all__ = [
     "LAYOUTS",
     "Layout",
     "RotaryEmbedding",
+    "Rotate",
     "apply_rope",
     "rope_frequencies",
     "rope_tables",
@@ -37,19 +36,20 @@ __all__ = [
 
 Layout = Literal["half", "interleaved"]
 LAYOUTS: tuple[Layout, ...] = ("half", "interleaved")
+Rotate = Callable[[Tensor], Tensor]  # queries or keys, (batch, heads, seq_len, head_dim), rotated to their positions
 
 
 def rope_frequencies(head_dim: int, theta: float = 10_000.0) -> Tensor:
     """Angle by which each channel pair turns from one position to the next (RoFormer, section 3.2.2).
 
-    frequency[i] = theta ** (-2 i / head_dim), as in the sinusoids that were added to tokens before
+    frequency[i] = theta ** (-2 i / head_dim), the same as of the sinusoids
 
     Args:
         head_dim: channels of one head, even.
         theta: base of the frequencies; a larger one turns the slow pairs more slowly still.
 
     Returns:
-        Radians a position, shape (head_dim // 2,), float64 on the CPU, fastest pair first. In float64
+        Radians per position, shape (head_dim // 2,), float64 on the CPU, fastest pair first. In float64
         because a float32 frequency times a position of a million is wrong by hundredths of a radian.
 
     Raises:
@@ -57,9 +57,9 @@ def rope_frequencies(head_dim: int, theta: float = 10_000.0) -> Tensor:
     """
     if head_dim <= 0 or head_dim % 2:
         raise ValueError(f"head_dim ({head_dim}) must be even and positive: RoPE turns channels in pairs")
-    if theta <= 0:
+    if not theta > 0:
         raise ValueError(f"theta ({theta}) must be positive")
-    return sinusoidal_frequencies(head_dim, theta)
+    return theta ** -(torch.arange(0, head_dim, 2, dtype=torch.float64, device="cpu") / head_dim)
 
 
 def rope_tables(positions: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,7 +70,7 @@ def rope_tables(positions: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]
 
     Args:
         positions: integer positions from 0, shape (seq_len,) or (batch, seq_len), starting anywhere.
-        frequencies: radians a position, shape (head_dim // 2,).
+        frequencies: radians per position, shape (head_dim // 2,).
 
     Returns:
         cos and sin, each of shape (*positions.shape, head_dim // 2), float32, on the device of positions.
@@ -91,7 +91,7 @@ def rope_tables(positions: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]
 
 
 def apply_rope(x: Tensor, cos: Tensor, sin: Tensor, layout: Layout = "half") -> Tensor:
-    """Turn each channel pair (a, b) of x to (a cos - b sin, b cos + a sin) (RoFormer, eq. 34).
+    """Rotate each channel pair (a, b) of x to (a cos - b sin, b cos + a sin) (RoFormer, eq. 34).
 
     Args:
         x: queries or keys, shape (batch, n_heads, seq_len, head_dim), or with fewer leading axes.
@@ -104,47 +104,33 @@ def apply_rope(x: Tensor, cos: Tensor, sin: Tensor, layout: Layout = "half") -> 
         Like x in shape and dtype; computed in float32 at least.
 
     Raises:
-        ValueError: if head_dim is odd, the tables do not fit x, or layout is unknown.
+        ValueError: if head_dim is odd, x holds integers, the tables do not fit x, or layout is unknown.
     """
     _check_tables(x, cos, sin)
-    return _turning(cos, sin, layout)(x)
-
-
-def _turning(cos: Tensor, sin: Tensor, layout: Layout) -> Callable[[Tensor], Tensor]:
-    # What depends on the tables alone is done once, for the queries and keys of all layers.
-    compute_dtype = torch.promote_types(cos.dtype, torch.float32)
-    cos, sin = cos.to(compute_dtype), sin.to(compute_dtype)
-    if cos.ndim == 3:
-        # (batch, 1, seq_len, head_dim // 2): all heads of a row share its positions
-        cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
+    cos, sin = _for_all_heads(cos), _for_all_heads(sin)
+    compute_dtype = torch.promote_types(x.dtype, cos.dtype)
     if layout == "half":
-        return partial(_turn_half, cos=torch.cat((cos, cos), dim=-1), signed_sin=torch.cat((-sin, sin), dim=-1))
+        # (..., head_dim) -> 2 x (..., head_dim // 2)
+        a, b = x.to(compute_dtype).chunk(2, dim=-1)
+        return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1).to(x.dtype)
     if layout == "interleaved":
-        return partial(_turn_interleaved, cos_sin=torch.complex(cos, sin))
+        # (..., head_dim) -> 2 x (..., head_dim // 2)
+        a, b = x.to(compute_dtype).unflatten(-1, (-1, 2)).unbind(-1)
+        return torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1).flatten(-2).to(x.dtype)
     raise ValueError(f"layout ({layout!r}) must be one of {', '.join(map(repr, LAYOUTS))}")
 
 
-def _turn_half(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
-    x, dtype = x.to(torch.promote_types(x.dtype, cos.dtype)), x.dtype
-    # a cos - b sin and b cos + a sin at once: roll puts b where a is and a where b is.
-    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), signed_sin.to(x.dtype)).to(dtype)
-
-
-def _turn_interleaved(x: Tensor, cos_sin: Tensor) -> Tensor:
-    x, dtype = x.to(torch.promote_types(x.dtype, cos_sin.real.dtype)), x.dtype
-    # (a + ib)(cos + i sin) is the same rotation, and one pass over memory.
-    return torch.view_as_real(_pairs_as_complex(x) * cos_sin).flatten(-2).to(dtype)
-
-
-def _pairs_as_complex(x: Tensor) -> Tensor:
-    if x.storage_offset() % 2:
-        x = x.clone()  # a complex view has to start at an even element
-    return torch.view_as_complex(x.contiguous().unflatten(-1, (-1, 2)))
+def _for_all_heads(table: Tensor) -> Tensor:
+    table = table.to(torch.promote_types(table.dtype, torch.float32))
+    # (batch, seq_len, head_dim // 2) -> (batch, 1, seq_len, head_dim // 2): all heads of a row share its positions
+    return table.unsqueeze(1) if table.ndim == 3 else table
 
 
 def _check_tables(x: Tensor, cos: Tensor, sin: Tensor) -> None:
     if x.ndim < 2 or x.shape[-1] % 2:
         raise ValueError(f"x must be (..., seq_len, head_dim) with an even head_dim, not {tuple(x.shape)}")
+    if not x.is_floating_point():
+        raise ValueError(f"x must hold floating point numbers, not {x.dtype}: a rotation is no whole number")
     if cos.shape != sin.shape:
         raise ValueError(f"cos {tuple(cos.shape)} and sin {tuple(sin.shape)} must have the same shape")
     seq_len, head_dim = x.shape[-2:]
@@ -196,7 +182,7 @@ def _swap_row_axes(weight: Tensor, n_heads: int, head_shape: tuple[int, int]) ->
 
 
 class RotaryEmbedding(nn.Module):
-    """Make, for given positions, the function that turns queries and keys there.
+    """Make, for given positions, the function that rotates queries and keys there.
 
     It has no parameters. Its frequencies are no buffer either: a model cast to bfloat16 casts its
     buffers too, and angles made from bfloat16 frequencies are wrong after a few hundred positions.
@@ -212,15 +198,21 @@ class RotaryEmbedding(nn.Module):
         self.layout = layout
         self.frequencies = rope_frequencies(head_dim, theta)
 
-    def forward(self, positions: Tensor) -> Callable[[Tensor], Tensor]:
-        """Take positions, (seq_len,) or (batch, seq_len); return the function x -> x turned there."""
+    def forward(self, positions: Tensor) -> Rotate:
+        """Take positions, (seq_len,) or (batch, seq_len); return the function x -> x rotated there."""
         return self._rotate_by(*rope_tables(positions, self.frequencies))
 
-    def _rotate_by(self, cos: Tensor, sin: Tensor) -> Callable[[Tensor], Tensor]:
-        turn = _turning(cos, sin, self.layout)
+    def _rotate_by(self, cos: Tensor, sin: Tensor) -> Rotate:
+        if self.layout != "half":
+            return partial(apply_rope, cos=cos, sin=sin, layout=self.layout)
+        # As in `apply_rope`, with what depends on the tables alone done once for all layers, and one pass over x:
+        # (a, b) * (cos, cos) + (b, a) * (-sin, sin), where roll makes (b, a) of (a, b).
+        wide_cos, signed_sin = torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
+        wide_cos, signed_sin = _for_all_heads(wide_cos), _for_all_heads(signed_sin)
 
         def rotate(x: Tensor) -> Tensor:
             _check_tables(x, cos, sin)
-            return turn(x)
+            x, dtype = x.to(torch.promote_types(x.dtype, wide_cos.dtype)), x.dtype
+            return torch.addcmul(x * wide_cos, x.roll(x.shape[-1] // 2, dims=-1), signed_sin.to(x.dtype)).to(dtype)
 
         return rotate

@@ -62,8 +62,12 @@ class _Scaling(ABC):
 
     @property
     def attention_factor(self) -> float:
-        """What the turned queries and the turned keys are multiplied by."""
+        """What the rotated queries and the rotated keys are multiplied by."""
         return 1.0
+
+    def rotary_embedding(self, head_dim: int, theta: float, layout: Layout = "half") -> "ScaledRotaryEmbedding":
+        """The module that rotates by the scaled frequencies; same arguments as `RotaryEmbedding`."""
+        return ScaledRotaryEmbedding(head_dim, theta, self, layout)
 
 
 @dataclass(frozen=True, kw_only=True)

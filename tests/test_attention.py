@@ -97,8 +97,44 @@ def test_weights_are_causal_and_sum_to_one_and_taken_in_float32():
     rounded = attention_weights(q.bfloat16(), k.bfloat16())
     exact = attention_weights(q.bfloat16().float(), k.bfloat16().float())
     assert rounded.dtype == torch.bfloat16
-    # Products are rounded to bfloat16 before the softmax: 2 ** -8 of a score of up to 4, and once after it.
-    torch.testing.assert_close(rounded.float(), exact, atol=0.02, rtol=0)
+    assert torch.equal(rounded, exact.bfloat16())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("query_len", [1, 5])
+@pytest.mark.parametrize("attend", WAYS)
+def test_half_precision_is_rounded_once(attend, query_len, dtype):
+    q, (k, v) = torch.randn(2, 4, query_len, 16).to(dtype), torch.randn(2, 2, 2, 5, 16).to(dtype)
+    out, exact = attend(q, k, v), attend(q.float(), k.float(), v.float())
+    assert out.dtype == dtype
+    assert torch.equal(out, exact.to(dtype))
+
+
+@pytest.mark.parametrize("query_len", [1, 3])
+def test_both_ways_agree_where_a_row_reads_nothing_and_on_nan(query_len):
+    q, (k, v) = torch.randn(1, 4, query_len, 8), torch.randn(2, 1, 2, 4, 8)
+    allowed = torch.ones(query_len, 4, dtype=torch.bool)
+    allowed[0] = False
+    for mask in (allowed, torch.zeros(query_len, 4).masked_fill(~allowed, float("-inf"))):
+        out, manual = (attend(q, k, v, mask) for attend in (causal_attention, manual_causal_attention))
+        assert torch.equal(out[:, :, 0], torch.zeros(1, 4, 8))
+        torch.testing.assert_close(manual, out, atol=2e-6, rtol=0)
+    k[0, 0, 3] = torch.nan
+    out, manual = (attend(q, k, v, torch.arange(4) < 3) for attend in (causal_attention, manual_causal_attention))
+    assert out[:, :2].isnan().all()
+    assert out[:, 2:].isfinite().all()
+    torch.testing.assert_close(manual, out, atol=2e-6, rtol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("query_len", [1, 3])
+@pytest.mark.parametrize(
+    "mask", [torch.tensor(True), torch.arange(4) < 2, torch.tensor([0.5, -1.0, 0.0, 2.0]).double()]
+)
+@pytest.mark.parametrize("attend", WAYS)
+def test_a_mask_of_few_axes_broadcasts(attend, mask, query_len):
+    q, (k, v) = torch.randn(2, 4, query_len, 8), torch.randn(2, 2, 2, 4, 8)
+    expected = attend(q, k, v, mask.expand(2, 4, query_len, 4))
+    torch.testing.assert_close(attend(q, k, v, mask), expected, atol=2e-6, rtol=0)
 
 
 def test_repeat_kv_agrees_with_hugging_face():
@@ -273,9 +309,13 @@ def ones(*shape):
         (lambda: repeat_kv(ones(2, 3, 4, 5), 0), "group_size (0)"),
         (lambda: KVCache(1, 2, 4, 8).append(*[ones(1, 3, 1, 8)] * 2), "seq_len, head_dim) = (1, 2, seq_len, 8)"),
         (lambda: KVCache(1, 2, 4, 8).append(ones(1, 2, 1, 8), ones(1, 2, 2, 8)), "v (1, 2, 2, 8) must both be"),
-        (lambda: KVCache(1, 1, 4, 8).append(*[ones(1, 1, 1, 8).half()] * 2), "k and v are torch.float16, but the c"),
+        (lambda: KVCache(1, 1, 4, 8).append(*[ones(1, 1, 1, 8).half()] * 2), "must have the cache's dtype (torch.fl"),
+        (lambda: KVCache(1, 1, 4, 8).append(ones(1, 1, 1, 8), ones(1, 1, 1, 8).half()), "v (torch.float16) must have"),
         (lambda: mean_pool_kv_heads(ones(9, 2), 4, 2), "rows (9) must be a multiple of n_kv_heads (4)"),
         (lambda: mean_pool_kv_heads(ones(8, 2), 4, 3), "n_kv_heads (4) must be a multiple of pooled_kv_heads (3)"),
+        (lambda: causal_attention(*[ones(1, 2, 3, 8)] * 3, ones(3, 3).long()), "mask must be bool, True where a query"),
+        (lambda: causal_attention(ones(1, 2, 3, 8), *[ones(1, 0, 3, 8)] * 2), "must be a multiple of n_kv_heads (0)"),
+        (lambda: GroupedQueryAttention(64, 10, 0, 8), "n_heads (10) must be a multiple of n_kv_heads (0)"),
         (lambda: GroupedQueryAttention(64, 10, 4, 8), "n_heads (10) must be a multiple of n_kv_heads (4)"),
     ],
 )

@@ -17,9 +17,10 @@ from llama_lessons.checkpoints import load_gguf, load_gguf_tokenizer
 from llama_lessons.generation import generate
 from llama_lessons.lab.materials import fetch
 from llama_lessons.lab.perplexity import perplexity
-from llama_lessons.llama import LlamaConfig, NoPositions
+from llama_lessons.llama import LlamaConfig
 from llama_lessons.presets import smollm2
 from llama_lessons.rope import RotaryEmbedding, to_interleaved
+from llama_lessons.workbench import NoPositions
 
 CONFIG = LlamaConfig(
     vocab_size=128,

@@ -18,10 +18,11 @@ from llama_lessons.checkpoints import hugging_face_save as saving
 from llama_lessons.checkpoints import load_hugging_face, save_hugging_face
 from llama_lessons.checkpoints.hugging_face_format import read_config, tensor_name, write_config
 from llama_lessons.extrapolation import AlibiBias
-from llama_lessons.llama import ARTICLE_PARTS, Decoder, Llama, LlamaConfig, NoPositions, Parts
+from llama_lessons.llama import Llama, LlamaConfig
 from llama_lessons.norms import LayerNorm
 from llama_lessons.rope import RotaryEmbedding
 from llama_lessons.rope_scaling import DynamicNTKScaling, LinearScaling, Llama3Scaling, LongRopeScaling, YarnScaling
+from llama_lessons.workbench import ARTICLE_PARTS, Decoder, NoPositions, Parts
 
 CONFIG = LlamaConfig(
     vocab_size=97, dim=36, n_layers=2, n_heads=6, n_kv_heads=2, head_dim=8, hidden_dim=56, max_seq_len=64
@@ -383,16 +384,21 @@ def test_other_decoders_and_arguments_are_not_saved(tmp_path):
     class Other(Llama):
         pass
 
-    save_hugging_face(Decoder(CONFIG), tmp_path / "plain")
-    assert load_hugging_face(tmp_path / "plain").config == CONFIG
-    for model in (nn.Linear(2, 2), Other(CONFIG)):
+    parts = dataclasses.replace(Parts(), bias=lambda config: AlibiBias(config.n_heads))
+    for model in (
+        nn.Linear(2, 2),
+        Other(CONFIG),
+        Decoder(CONFIG),
+        Decoder(CONFIG, ARTICLE_PARTS),
+        Decoder(CONFIG, parts),
+    ):
         with pytest.raises(ValueError, match=f"model must be a Llama, not {type(model).__name__}"):
             save_hugging_face(model, tmp_path / "new")
-    with pytest.raises(ValueError, match=r"model\.blocks\.0\.attention\.n_kv_heads is 6, but 2 in the Llama"):
-        save_hugging_face(Decoder(CONFIG, ARTICLE_PARTS), tmp_path / "new")
-    parts = dataclasses.replace(Parts(), bias=lambda config: AlibiBias(config.n_heads))
-    with pytest.raises(ValueError, match=r"model\.bias is AlibiBias, but NoneType"):
-        save_hugging_face(Decoder(CONFIG, parts), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    decoder, llama = Decoder(CONFIG), Llama(CONFIG)
+    llama.load_state_dict(decoder.state_dict())
+    save_hugging_face(llama, tmp_path / "plain")
+    assert torch.equal(load_hugging_face(tmp_path / "plain")(TOKENS), decoder(TOKENS))
     with pytest.raises(ValueError, match=r"max_shard_bytes \(0\) must be positive"):
         save_hugging_face(ours(), tmp_path / "new", 0)
     with pytest.raises(NotADirectoryError, match=r"config\.json is a file: give a folder to write into"):

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from llama_lessons.generation import generate, keep_top_k, keep_top_p, sample, stream
-from llama_lessons.llama import ARTICLE_PARTS, Decoder, Llama, LlamaConfig
+from llama_lessons.llama import Llama, LlamaConfig
+from llama_lessons.workbench import ARTICLE_PARTS, Decoder
 from tests.hugging_face import hugging_face
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")

@@ -21,9 +21,10 @@ from llama_lessons.initialization import (
     xavier_init_,
     xavier_std,
 )
-from llama_lessons.llama import ARTICLE_PARTS, Decoder, Llama, LlamaConfig, Parts, PostNormBlock
+from llama_lessons.llama import Llama, LlamaConfig
 from llama_lessons.norms import LayerNorm, RMSNorm
 from llama_lessons.positions import LearnedPositionalEmbedding
+from llama_lessons.workbench import ARTICLE_PARTS, Decoder, Parts, PostNormBlock
 
 CONFIG = LlamaConfig(
     vocab_size=1000, dim=128, n_layers=4, n_heads=4, n_kv_heads=2, head_dim=32, hidden_dim=256, max_seq_len=64

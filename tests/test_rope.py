@@ -9,6 +9,7 @@ import torch
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
 
+from llama_lessons.positions import sinusoidal_frequencies
 from llama_lessons.rope import (
     LAYOUTS,
     RotaryEmbedding,
@@ -240,6 +241,22 @@ def test_rotary_embedding_learns_and_stores_nothing():
     assert torch.equal(rope(positions)(x), rotate(x, positions, "interleaved", 500_000.0))
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("batched", [False, True])
+def test_the_fast_way_is_the_formula(layout, dtype, batched):
+    x, positions = torch.randn(2, 3, 50, 64).to(dtype), torch.arange(3000, 3050)
+    positions = torch.stack((positions, positions + 7)) if batched else positions
+    fast, plain = RotaryEmbedding(64, layout=layout)(positions)(x), rotate(x, positions, layout)
+    # One multiplication and addition may be rounded once or twice.
+    torch.testing.assert_close(fast.float(), plain.float(), atol=1e-6, rtol=torch.finfo(dtype).eps)
+    assert fast.dtype == dtype
+
+
+def test_frequencies_are_those_of_the_sinusoids():
+    assert torch.equal(rope_frequencies(64, 500_000.0), sinusoidal_frequencies(64, 500_000.0))
+
+
 TABLE = torch.ones(6, 4)
 
 
@@ -249,6 +266,7 @@ TABLE = torch.ones(6, 4)
         (lambda: rope_frequencies(7), "head_dim (7) must be even and positive"),
         (lambda: rope_frequencies(0), "head_dim (0) must be even and positive"),
         (lambda: rope_frequencies(8, theta=0.0), "theta (0.0) must be positive"),
+        (lambda: rope_frequencies(8, theta=float("nan")), "theta (nan) must be positive"),
         (lambda: rope_tables(torch.arange(3.0), rope_frequencies(8)), "integers, not torch.float32"),
         (lambda: rope_tables(torch.ones(3, dtype=torch.bool), rope_frequencies(8)), "integers, not torch.bool"),
         (lambda: rope_tables(torch.tensor(3), rope_frequencies(8)), "(seq_len,) or (batch, seq_len), not ()"),
@@ -257,6 +275,7 @@ TABLE = torch.ones(6, 4)
         (lambda: apply_rope(torch.ones(6, 8), TABLE, TABLE, "pairs"), "layout ('pairs') must be one of 'half', 'int"),
         (lambda: apply_rope(torch.ones(6, 7), TABLE, TABLE), "even head_dim, not (6, 7)"),
         (lambda: apply_rope(torch.ones(8), TABLE, TABLE), "(..., seq_len, head_dim)"),
+        (lambda: apply_rope(torch.ones(6, 8).long(), TABLE, TABLE), "floating point numbers, not torch.int64"),
         (lambda: apply_rope(torch.ones(6, 8), TABLE, TABLE[:5]), "cos (6, 4) and sin (5, 4)"),
         (lambda: apply_rope(torch.ones(5, 8), TABLE, TABLE), "cos (6, 4) does not fit x (5, 8)"),
         (lambda: apply_rope(torch.ones(6, 16), TABLE, TABLE), "= (6, 8)"),

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from llama_lessons.data import CharTokenizer, random_batch, spread_windows
-from llama_lessons.llama import ARTICLE_PARTS, Decoder, Llama, LlamaConfig
+from llama_lessons.llama import Llama, LlamaConfig
 from llama_lessons.settings import PLAIN
 from llama_lessons.training import (
     CHECKPOINT,
@@ -30,6 +30,7 @@ from llama_lessons.training import (
     parameter_groups,
     train,
 )
+from llama_lessons.workbench import ARTICLE_PARTS, Decoder
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 

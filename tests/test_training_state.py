@@ -13,11 +13,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from llama_lessons import training_state
-from llama_lessons.llama import ARTICLE_PARTS, Decoder, LlamaConfig, Parts
+from llama_lessons.llama import LlamaConfig
 from llama_lessons.norms import LayerNorm
 from llama_lessons.settings import PLAIN
 from llama_lessons.training import CHECKPOINT, TrainSettings, parameter_groups, train
 from llama_lessons.training_state import fingerprint, load_run
+from llama_lessons.workbench import ARTICLE_PARTS, Decoder, Parts
 
 CONFIG = LlamaConfig(
     vocab_size=11, dim=16, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=4, hidden_dim=24, max_seq_len=16

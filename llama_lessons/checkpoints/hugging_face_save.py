@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from llama_lessons.checkpoints.building import build_empty, check_names, check_shape
 from llama_lessons.checkpoints.hugging_face_format import CONFIG, DTYPES, INDEX, WEIGHTS, tensor_name, write_config
-from llama_lessons.llama import Decoder, Llama
+from llama_lessons.llama import Llama
 
 __all__ = ["save_hugging_face"]
 
 
-def save_hugging_face(model: Decoder, folder: str | PathLike[str], max_shard_bytes: int = 5_000_000_000) -> None:
+def save_hugging_face(model: Llama, folder: str | PathLike[str], max_shard_bytes: int = 5_000_000_000) -> None:
     """Write config.json and the weights, in the dtypes that they have; a tied head is not written twice.
 
     Args:
@@ -87,9 +87,12 @@ def _divide(weights: dict[str, Tensor], max_bytes: int) -> list[dict[str, Tensor
     return shards
 
 
-def _check_plain(model: Decoder) -> None:
-    if type(model) not in (Decoder, Llama):
-        raise ValueError(f"model must be a Llama, not {type(model).__name__}")
+def _check_plain(model: Llama) -> None:
+    if type(model) is not Llama:
+        raise ValueError(
+            f"model must be a Llama, not {type(model).__name__}; if it has Llama's parts, put its state_dict() into "
+            "Llama(model.config)"
+        )
     name = "the model"
     plain = build_empty(model.config, len(list(model.parameters())), name)
     parts, plain_parts = dict(model.named_modules()), dict(plain.named_modules())

@@ -22,12 +22,13 @@ from llama_lessons.initialization import llama_init_
 from llama_lessons.lab.device import choose_device
 from llama_lessons.lab.materials import fetch
 from llama_lessons.lab.stored import stored
-from llama_lessons.llama import ARTICLE_PARTS, Decoder, LlamaConfig, Parts
+from llama_lessons.llama import LlamaConfig
 from llama_lessons.norms import RMSNorm
 from llama_lessons.positions import SinusoidalPositionalEncoding
 from llama_lessons.rope import RotaryEmbedding
 from llama_lessons.rope_scaling import DynamicNTKScaling, ScaledRotaryEmbedding
 from llama_lessons.training import TrainSettings, mean_loss, train
+from llama_lessons.workbench import ARTICLE_PARTS, Decoder, Parts
 
 __all__ = ["SEEDS", "SETTINGS", "STEPS", "Step", "run_step", "shakespeare", "show_table", "thread_config"]
 

@@ -12,7 +12,7 @@ from llama_lessons.attention import kv_cache_bytes
 from llama_lessons.data import CharTokenizer
 from llama_lessons.lab import stored, thread
 from llama_lessons.lab.thread import SEEDS, SETTINGS, STEPS, run_step, show_table, thread_config
-from llama_lessons.llama import Decoder, Parts
+from llama_lessons.workbench import Decoder, Parts
 
 TEXT = "To be, or not to be, that is the question. " * 40
 STORED = json.loads((stored.FOLDER / "thread.json").read_text(encoding="utf-8"))["result"]
