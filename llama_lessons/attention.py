@@ -156,11 +156,12 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
         if mask is not None and mask.ndim > 2 and mask.shape[-3] > 1:
             mask = mask.unflatten(-3, (n_kv_heads, -1)).squeeze(-2)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).reshape(batch, n_heads, 1, head_dim)
-    if mask is None and query_len == k.shape[2]:
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=n_heads != n_kv_heads)
-    if mask is None:
+    # is_causal spares a mask in memory, but counts from the first key: it fits if there are as many queries as keys.
+    square = mask is None and query_len == k.shape[2]
+    if mask is None and not square:
         mask = causal_mask(query_len, k.shape[2]).to(q.device)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=n_heads != n_kv_heads)
+    enable_gqa = n_heads != n_kv_heads
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=square, enable_gqa=enable_gqa)
 
 
 def _at_least_float32(x: Tensor) -> Tensor:
@@ -175,9 +176,7 @@ def _check_shapes(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> None:
             f"q {tuple(q.shape)} and k {tuple(k.shape)} must be (batch, n_heads, query_len, head_dim) and (batch, "
             "n_kv_heads, key_len, head_dim), with key_len at least query_len"
         )
-    n_heads, n_kv_heads = q.shape[1], k.shape[1]
-    if n_kv_heads < 1 or n_heads % n_kv_heads:
-        raise ValueError(f"n_heads ({n_heads}) must be a multiple of n_kv_heads ({n_kv_heads})")
+    _check_heads(q.shape[1], k.shape[1])
     if mask is None:
         return
     if mask.dtype != torch.bool and not mask.is_floating_point():
@@ -187,6 +186,11 @@ def _check_shapes(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> None:
         raise ValueError(
             f"mask {tuple(mask.shape)} must broadcast to (batch, n_heads, query_len, key_len) = {tuple(wanted)}"
         )
+
+
+def _check_heads(n_heads: int, n_kv_heads: int) -> None:
+    if n_kv_heads < 1 or n_heads % n_kv_heads:
+        raise ValueError(f"n_heads ({n_heads}) must be a multiple of n_kv_heads ({n_kv_heads})")
 
 
 class KVCache:
@@ -297,8 +301,7 @@ class GroupedQueryAttention(nn.Module):
 
     def __init__(self, dim: int, n_heads: int, n_kv_heads: int, head_dim: int) -> None:
         super().__init__()
-        if n_kv_heads < 1 or n_heads % n_kv_heads:
-            raise ValueError(f"n_heads ({n_heads}) must be a multiple of n_kv_heads ({n_kv_heads})")
+        _check_heads(n_heads, n_kv_heads)
         self.n_kv_heads = n_kv_heads
         self.head_dim = head_dim
         self.q_proj = nn.Linear(dim, n_heads * head_dim, bias=False)
@@ -317,10 +320,9 @@ class GroupedQueryAttention(nn.Module):
             cache: holds the tokens before these, and takes these in.
         """
         # (batch, seq_len, dim) -> (batch, n_heads or n_kv_heads, seq_len, head_dim)
-        q = self._split_heads(self.q_proj(x))
-        k = self._split_heads(self.k_proj(x))
+        q = rotate(self._split_heads(self.q_proj(x)))
+        k = rotate(self._split_heads(self.k_proj(x)))
         v = self._split_heads(self.v_proj(x))
-        q, k = rotate(q), rotate(k)
         if cache is not None:
             # k and v: (batch, n_kv_heads, seq_len, head_dim) -> (batch, n_kv_heads, cached + seq_len, head_dim)
             k, v = cache.append(k, v)

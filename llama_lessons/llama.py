@@ -110,6 +110,8 @@ class Llama(nn.Module):
         config: sizes and constants.
     """
 
+    position_limit: int | None = None  # positions that the model has: RoPE has no last one
+
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
         self.config = config
@@ -197,11 +199,6 @@ class Llama(nn.Module):
             )
         return positions, mask
 
-    @property
-    def position_limit(self) -> int | None:
-        """How many positions the model has: None, since RoPE has no last one."""
-        return None
-
     def new_cache(self, batch: int, max_seq_len: int) -> list[KVCache]:
         """Allocate memory for the keys and values of max_seq_len tokens per row: one cache for each layer."""
         weight = self.embedding.weight
@@ -222,8 +219,8 @@ class Llama(nn.Module):
             return  # to look at values would be a graph break
         low, high = (value.item() for value in tokens.aminmax())
         # On a GPU the embedding would meet a wrong id with a device-side assert, after which no CUDA call works.
-        if low < 0 or high >= self.config.vocab_size:
-            wrong = low if low < 0 else high
+        wrong = low if low < 0 else high
+        if not 0 <= wrong < self.config.vocab_size:
             raise ValueError(f"token id {wrong} is not in the vocabulary: vocab_size is {self.config.vocab_size}")
 
 

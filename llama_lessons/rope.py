@@ -16,7 +16,6 @@ Source: Su et al. 2021, "RoFormer: Enhanced Transformer with Rotary Position Emb
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Literal
 
 import torch
@@ -106,18 +105,14 @@ def apply_rope(x: Tensor, cos: Tensor, sin: Tensor, layout: Layout = "half") -> 
     Raises:
         ValueError: if head_dim is odd, x holds integers, the tables do not fit x, or layout is unknown.
     """
+    _check_layout(layout)
     _check_tables(x, cos, sin)
     cos, sin = _for_all_heads(cos), _for_all_heads(sin)
-    compute_dtype = torch.promote_types(x.dtype, cos.dtype)
-    if layout == "half":
-        # (..., head_dim) -> 2 x (..., head_dim // 2)
-        a, b = x.to(compute_dtype).chunk(2, dim=-1)
-        return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1).to(x.dtype)
-    if layout == "interleaved":
-        # (..., head_dim) -> 2 x (..., head_dim // 2)
-        a, b = x.to(compute_dtype).unflatten(-1, (-1, 2)).unbind(-1)
-        return torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1).flatten(-2).to(x.dtype)
-    raise ValueError(f"layout ({layout!r}) must be one of {', '.join(map(repr, LAYOUTS))}")
+    x, dtype = x.to(torch.promote_types(x.dtype, cos.dtype)), x.dtype
+    # (..., head_dim) -> 2 x (..., head_dim // 2), and back
+    a, b = x.chunk(2, dim=-1) if layout == "half" else x.unflatten(-1, (-1, 2)).unbind(-1)
+    rotated = a * cos - b * sin, b * cos + a * sin
+    return (torch.cat(rotated, dim=-1) if layout == "half" else torch.stack(rotated, dim=-1).flatten(-2)).to(dtype)
 
 
 def _for_all_heads(table: Tensor) -> Tensor:
@@ -126,11 +121,14 @@ def _for_all_heads(table: Tensor) -> Tensor:
     return table.unsqueeze(1) if table.ndim == 3 else table
 
 
+def _check_layout(layout: str) -> None:
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout ({layout!r}) must be one of {', '.join(map(repr, LAYOUTS))}")
+
+
 def _check_tables(x: Tensor, cos: Tensor, sin: Tensor) -> None:
-    if x.ndim < 2 or x.shape[-1] % 2:
-        raise ValueError(f"x must be (..., seq_len, head_dim) with an even head_dim, not {tuple(x.shape)}")
-    if not x.is_floating_point():
-        raise ValueError(f"x must hold floating point numbers, not {x.dtype}: a rotation is no whole number")
+    if x.ndim < 2 or x.shape[-1] % 2 or not x.is_floating_point():
+        raise ValueError(f"x must be floats (..., seq_len, even head_dim), not {x.dtype} {tuple(x.shape)}")
     if cos.shape != sin.shape:
         raise ValueError(f"cos {tuple(cos.shape)} and sin {tuple(sin.shape)} must have the same shape")
     seq_len, head_dim = x.shape[-2:]
@@ -195,6 +193,7 @@ class RotaryEmbedding(nn.Module):
 
     def __init__(self, head_dim: int, theta: float = 10_000.0, layout: Layout = "half") -> None:
         super().__init__()
+        _check_layout(layout)
         self.layout = layout
         self.frequencies = rope_frequencies(head_dim, theta)
 
@@ -203,16 +202,21 @@ class RotaryEmbedding(nn.Module):
         return self._rotate_by(*rope_tables(positions, self.frequencies))
 
     def _rotate_by(self, cos: Tensor, sin: Tensor) -> Rotate:
-        if self.layout != "half":
-            return partial(apply_rope, cos=cos, sin=sin, layout=self.layout)
-        # As in `apply_rope`, with what depends on the tables alone done once for all layers, and one pass over x:
-        # (a, b) * (cos, cos) + (b, a) * (-sin, sin), where roll makes (b, a) of (a, b).
+        # `apply_rope` in one pass over x, with what depends on the tables alone computed once for all layers.
         wide_cos, signed_sin = torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
         wide_cos, signed_sin = _for_all_heads(wide_cos), _for_all_heads(signed_sin)
+        cos_and_sin = torch.complex(_for_all_heads(cos), _for_all_heads(sin))
 
         def rotate(x: Tensor) -> Tensor:
             _check_tables(x, cos, sin)
             x, dtype = x.to(torch.promote_types(x.dtype, wide_cos.dtype)), x.dtype
-            return torch.addcmul(x * wide_cos, x.roll(x.shape[-1] // 2, dims=-1), signed_sin.to(x.dtype)).to(dtype)
+            if self.layout == "half":
+                # (a, b) * (cos, cos) + (b, a) * (-sin, sin), where roll makes (b, a) of (a, b)
+                x = torch.addcmul(x * wide_cos, x.roll(x.shape[-1] // 2, dims=-1), signed_sin.to(x.dtype))
+            else:
+                # (a + ib)(cos + i sin); a view as complex numbers has to start at an even place in memory
+                x = x.clone() if x.storage_offset() % 2 else x.contiguous()
+                x = torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2))) * cos_and_sin).flatten(-2)
+            return x.to(dtype)
 
         return rotate
