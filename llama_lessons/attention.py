@@ -156,12 +156,12 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
         if mask is not None and mask.ndim > 2 and mask.shape[-3] > 1:
             mask = mask.unflatten(-3, (n_kv_heads, -1)).squeeze(-2)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).reshape(batch, n_heads, 1, head_dim)
-    # is_causal spares a mask in memory, but counts from the first key: it fits if there are as many queries as keys.
-    square = mask is None and query_len == k.shape[2]
-    if mask is None and not square:
+    if mask is None and query_len == k.shape[2]:
+        # Needs no mask in memory. With fewer queries than keys it would count from the first key, not from the last.
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=n_heads != n_kv_heads)
+    if mask is None:
         mask = causal_mask(query_len, k.shape[2]).to(q.device)
-    enable_gqa = n_heads != n_kv_heads
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=square, enable_gqa=enable_gqa)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=n_heads != n_kv_heads)
 
 
 def _at_least_float32(x: Tensor) -> Tensor:
