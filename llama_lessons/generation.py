@@ -1,11 +1,12 @@
-"""Generation: read the prompt at once, then choose one token after another.
+"""Lesson 11. Generation: read the prompt at once, then choose one token after another.
 
 The first step (prefill) reads whole prompts into the cache of keys and values; each later one (decode) reads
 a single token, which attends to the cache. Only the last position's scores are asked for, since a choice
 needs no others.
 
 Prompts of unequal length are filled up on the left, so that all rows end, and go on, in the same column; a
-mask keeps the padding from being read. A row's tokens are those that it would have got alone.
+mask keeps the padding from being read. A row's tokens are those that it would have got alone, but for dynamic
+NTK and LongRoPE: these change the frequencies of all rows by the length of the longest.
 
 Not done here: beam search, repetition penalties, speculative decoding, and taking rows out of the batch when
 they stop.
@@ -23,7 +24,7 @@ from torch import Generator, Tensor
 
 from llama_lessons.llama import Llama
 
-__all__ = ["generate", "keep_top_k", "keep_top_p", "sample", "stream"]
+__all__ = ["draw", "generate", "keep_top_k", "keep_top_p", "sample", "stream"]
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
@@ -63,16 +64,54 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     _check_settings(top_p=p)
     if p == 1:
         return logits  # sums of float32 may reach 1 before the last token is in
+    probabilities, ids = logits.float().softmax(-1).sort(dim=-1, descending=True, stable=True)
+    # What the more probable tokens have together; from the token on at which that reaches p, none is kept.
+    before = F.pad(probabilities.cumsum(-1)[..., :-1], (1, 0))
+    return logits.masked_fill((before >= p).scatter(-1, ids, before >= p), -torch.inf)
+
+
+def _keep_top_p_fast(logits: Tensor, p: float) -> Tensor:
+    # As `keep_top_p`, without sorting the whole vocabulary: tokens rarer than (1 - p) / vocab_size have less than
+    # 1 - p together, so that p is reached without them.
+    if p == 1:
+        return logits
     probabilities = logits.float().softmax(-1)
-    # Tokens rarer than this make up less than 1 - p together, so that p is reached without them. To leave them
-    # out is exact, and spares sorting the whole vocabulary.
     n_candidates = int((probabilities >= (1 - p) / logits.shape[-1]).sum(-1).max())
+    # (..., vocab_size) -> (..., n_candidates), by id and then by probability, as a stable sort has them
     ids = probabilities.topk(n_candidates).indices.sort(dim=-1).values
     candidates, order = probabilities.gather(-1, ids).sort(dim=-1, descending=True, stable=True)
     ids = ids.gather(-1, order)
     before = F.pad(candidates.cumsum(-1)[..., :-1], (1, 0))
     kept = logits.gather(-1, ids).masked_fill(before >= p, -torch.inf)
     return torch.full_like(logits, -torch.inf).scatter(-1, ids, kept)
+
+
+def draw(probabilities: Tensor, generators: Sequence[Generator] | None = None) -> Tensor:
+    """Draw a token for each row by inverse transform sampling.
+
+    The first token up to which the probabilities add up to more than u, where u is drawn evenly from [0, 1): a
+    token of probability p is drawn with probability p. torch.multinomial does the same with a random number for
+    each token of the vocabulary, and takes several times as long.
+
+    Args:
+        probabilities: shape (batch, vocab_size); rows need not sum to 1.
+        generators: one per row, on the CPU, so that a seed means the same on every device; by default torch's
+            own one serves all rows.
+
+    Returns:
+        Token ids, int64, shape (batch,). A token of probability 0 is never drawn.
+
+    Raises:
+        ValueError: if a row does not sum to a finite positive number, or generators are not one per row.
+    """
+    if generators is not None and len(generators) != probabilities.shape[0]:
+        raise ValueError(f"generators ({len(generators)}) must be as many as rows ({probabilities.shape[0]})")
+    cumulative = probabilities.cumsum(-1)
+    totals = cumulative[:, -1:]
+    _check_finite(totals.log())
+    u = [torch.rand(1, 1, generator=g, device="cpu") for g in generators or [None] * probabilities.shape[0]]
+    # The first place at which cumulative > u * totals; a search by halves, since cumulative rises.
+    return torch.searchsorted(cumulative, torch.cat(u).to(totals.device) * totals, right=True).squeeze(-1)
 
 
 def sample(
@@ -92,30 +131,34 @@ def sample(
             higher is more even.
         top_k: see `keep_top_k`; None keeps all.
         top_p: see `keep_top_p`; None keeps all.
-        generators: one a row, on the CPU, so that a seed means the same on every device; by default torch's
-            own one serves all rows.
+        generators: see `draw`.
 
     Returns:
         Token ids, int64, shape (batch,).
 
     Raises:
-        ValueError: if a setting is out of its range, or generators are not one a row.
+        ValueError: if a setting is out of its range, a row of logits is not finite, or generators are not one per row.
     """
     _check_settings(temperature, top_k, top_p)
     if temperature == 0:
-        return logits.argmax(-1)
-    if generators is not None and len(generators) != logits.shape[0]:
-        raise ValueError(f"generators ({len(generators)}) must be as many as rows of logits ({logits.shape[0]})")
-    logits = logits.float() / max(temperature, 1e-30)  # where float32 would overflow, the draw is long certain
+        ids = logits.argmax(-1)
+        _check_finite(logits.gather(-1, ids[:, None]))  # of a row that holds NaN or inf, argmax takes that
+        return ids
+    logits = logits.float() / max(temperature, 1e-30)  # below that, float32 overflows, and the best token is certain
     if top_k is not None:
         logits = keep_top_k(logits, top_k)
     if top_p is not None:
-        logits = keep_top_p(logits, top_p)
-    # A number drawn evenly from [0, 1) falls into a token's share of that range as often as the share is wide. It
-    # is what torch.multinomial does with one random number for each token of the vocabulary, at a tenth of the time.
-    ends = logits.softmax(-1).cumsum(-1)
-    drawn = [torch.rand(1, 1, generator=g, device="cpu") for g in generators or [None] * logits.shape[0]]
-    return torch.searchsorted(ends, torch.cat(drawn).to(ends.device) * ends[:, -1:], right=True).squeeze(-1)
+        logits = _keep_top_p_fast(logits, top_p)
+    return draw(logits.softmax(-1), generators)
+
+
+def _check_finite(largest: Tensor) -> None:
+    if not largest.isfinite().all():
+        row = int((~largest.isfinite()).flatten().nonzero()[0])
+        raise ValueError(
+            f"logits of row {row} are not finite (NaN or infinity): the model's weights are damaged, or its numbers "
+            "overflow; float16 does so above 65,504, bfloat16 and float32 do not"
+        )
 
 
 def stream(
@@ -129,20 +172,20 @@ def stream(
     stop_tokens: Collection[int] = (),
     seed: int = 0,
 ) -> Iterator[list[int | None]]:
-    """Continue prompts, and hand out the new tokens as they come.
+    """Continue prompts, and yield the new tokens as they come.
 
     Args:
         model: scores the next token.
-        prompts: token ids, one sequence a row, not all of the same length.
+        prompts: token ids, one sequence per row, not all of the same length.
         max_new_tokens: for each row. With the prompt they may be more than config.max_seq_len: Llama goes on and
             only gets worse; a model with a table of positions cannot, and is refused.
         temperature: see `sample`, as for top_k and top_p.
-        stop_tokens: ids that end a row when they are chosen; they are not handed out.
-        seed: row i draws with a generator of its own, seeded with seed + i, so that what it gets does not
+        stop_tokens: ids that end a row when they are chosen; they are not yielded.
+        seed: row i draws with a generator of its own, seeded with seed + i, so that what it draws does not
             depend on the other rows.
 
     Yields:
-        A step's tokens, one a row, None for rows that have stopped; until all have, or max_new_tokens.
+        A step's tokens, one per row, None for rows that have stopped; until all have, or max_new_tokens.
 
     Raises:
         ValueError: at once, not at the first token: if a prompt is empty or holds ids outside of the vocabulary,
@@ -164,7 +207,7 @@ def stream(
 
 
 def generate(model: Llama, prompts: Sequence[Sequence[int]], max_new_tokens: int, **settings) -> list[list[int]]:
-    """Continue prompts to their end: what `stream` hands out, as one list a prompt.
+    """Continue prompts to their end: what `stream` yields, as one list per prompt.
 
     Args, and errors, are those of `stream`.
 

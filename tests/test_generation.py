@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from llama_lessons.generation import generate, keep_top_k, keep_top_p, sample, stream
+from llama_lessons import generation
+from llama_lessons.generation import draw, generate, keep_top_k, keep_top_p, sample, stream
 from llama_lessons.llama import Llama, LlamaConfig
 from llama_lessons.workbench import ARTICLE_PARTS, Decoder
 from tests.hugging_face import hugging_face
@@ -255,9 +256,9 @@ def test_of_equals_top_p_takes_no_more_than_it_needs(p, ids):
 
 @pytest.mark.parametrize("p", [0.3, 0.6, 0.95])
 def test_a_row_s_set_does_not_depend_on_its_neighbours(p):
-    draw = torch.Generator().manual_seed(0)
-    many_equals = torch.randint(-3, 3, (1, 5000), generator=draw).float()
-    peaked = 9 * torch.randn(1, 5000, generator=draw)
+    generator = torch.Generator().manual_seed(0)
+    many_equals = torch.randint(-3, 3, (1, 5000), generator=generator).float()
+    peaked = 9 * torch.randn(1, 5000, generator=generator)
     together = keep_top_p(torch.cat((peaked, many_equals, torch.zeros(1, 5000))), p)
     assert torch.equal(together[1:2], keep_top_p(many_equals, p))
     assert torch.equal(together[:1], keep_top_p(peaked, p))
@@ -288,6 +289,52 @@ def test_what_is_excluded_already_stays_so_and_nothing_is_written():
         assert torch.equal(kept, before)
     sample(logits, 0.5, top_k=1, top_p=0.5)
     assert torch.equal(logits, before)
+
+
+@pytest.mark.parametrize("p", [1e-6, 0.1, 0.5, 0.9, 0.999, 1.0])
+@pytest.mark.parametrize("scale", [0.01, 1.0, 8.0])
+def test_the_fast_way_of_top_p_is_the_plain_one(p, scale):
+    generator = torch.Generator().manual_seed(0)
+    tied = torch.randint(-3, 3, (4, 3000), generator=generator).float()
+    for logits in (scale * torch.randn(4, 3000, generator=generator), scale * tied):
+        assert torch.equal(generation._keep_top_p_fast(logits, p), keep_top_p(logits, p))
+
+
+def test_the_draw_is_the_first_token_whose_cumulative_probability_exceeds_u():
+    probabilities = torch.rand(500, 40, generator=torch.Generator().manual_seed(0)) ** 4
+    probabilities[:, ::3] = 0
+    seeds = range(500)
+    drawn = draw(probabilities, [torch.Generator().manual_seed(seed) for seed in seeds])
+    u = torch.cat([torch.rand(1, 1, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+    cumulative = probabilities.cumsum(-1)
+    assert torch.equal(drawn, (cumulative > u * cumulative[:, -1:]).int().argmax(-1))
+    assert (probabilities.gather(-1, drawn[:, None]) > 0).all()
+
+
+@pytest.mark.parametrize("cuts", [{}, {"temperature": 1.0}, {"temperature": 0.7, "top_k": 5, "top_p": 0.9}], ids=str)
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_logits_that_are_not_finite_are_refused(cuts, bad):
+    logits = torch.randn(3, 50, generator=torch.Generator().manual_seed(0))
+    logits[1, 7] = bad
+    with pytest.raises(ValueError, match="logits of row 1 are not finite"):
+        sample(logits, **cuts)
+    with pytest.raises(ValueError, match="logits of row 0 are not finite"):
+        sample(torch.full((1, 5), -torch.inf), **cuts)
+
+
+def test_a_damaged_model_says_that_its_logits_are_not_finite():
+    model = build()
+    with torch.no_grad():
+        model.norm.weight[3] = torch.nan
+    for temperature in (0.0, 1.0):
+        with pytest.raises(ValueError, match="logits of row 0 are not finite"):
+            generate(model, PROMPTS[:1], 5, temperature=temperature)
+
+
+@pytest.mark.parametrize("settings", [{}, {"temperature": 1.0, "top_p": 0.9}], ids=str)
+def test_generates_under_autocast(model, settings):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert len(generate(model, PROMPTS[:1], 12, **settings)[0]) == 12
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
@@ -355,7 +402,7 @@ ROW = torch.zeros(1, 4)
         (lambda m: sample(ROW, 0.0, top_k=-1), "top_k (-1)"),
         (
             lambda m: sample(ROW, 1.0, generators=[torch.Generator()] * 2),
-            "generators (2) must be as many as rows of logits (1)",
+            "generators (2) must be as many as rows (1)",
         ),
         (lambda m: stream(m, [[1]], 0), "max_new_tokens (0) must be at least 1"),
         (lambda m: stream(m, [[1]], 1, temperature=-1), "temperature (-1)"),
