@@ -1,10 +1,11 @@
-"""Training: let a model guess each next token, and move its weights towards what would have been right.
+"""Lesson 10. Training: let a model guess each next token, and move its weights towards what would have been right.
 
 A step draws windows of text, measures the loss, clips the gradients to a norm and lets AdamW move the weights, at
 a learning rate that rises in a line and falls along a cosine. A run with a folder is kept there, and goes on
 where Ctrl-C ended it, bit for bit.
 
-Not done here: several processes, float16 with its scaled loss, torch.compile, and drawing the first weights.
+Not done here: several processes, float16 with its scaled loss, and drawing the first weights. A model may be
+compiled: torch.compile(model).
 
 Sources: Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization" (AdamW); Pascanu et al. 2013, "On the
 difficulty of training Recurrent Neural Networks" (clipping); Touvron et al. 2023, "LLaMA: Open and Efficient
@@ -19,7 +20,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,10 +28,10 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from tqdm.auto import tqdm
 
+from llama_lessons.checkpoints.training_run import History, RunFile, rng_states
 from llama_lessons.data import random_batch, spread_windows
 from llama_lessons.initialization import parameter_roles
 from llama_lessons.settings import plain
-from llama_lessons.training_state import History, fingerprint, load_run, rng_states, save_run
 
 __all__ = [
     "History",
@@ -43,7 +43,6 @@ __all__ = [
     "train",
 ]
 
-CHECKPOINT = "training.safetensors"
 _IGNORED = -100  # stands for "no target", as everywhere in torch
 _DECAYED_ROLES = ("head", "projection", "residual")
 
@@ -61,7 +60,7 @@ def next_token_loss(logits: Tensor, tokens: Tensor, mask: Tensor | None = None) 
             nothing is predicted from it.
 
     Returns:
-        Nats a token, a scalar; computed in float32 at least.
+        Nats per token, a scalar; computed in float32 at least.
 
     Raises:
         ValueError: if the shapes do not fit, there is no second token, or mask is not bool or leaves nothing over.
@@ -101,7 +100,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
     Args:
         model: see `parameter_roles` for what it may be made of. Frozen parameters are left out.
-        weight_decay: of the matrices, a step and unit of learning rate.
+        weight_decay: of the matrices, per step and unit of learning rate.
 
     Returns:
         Two dictionaries for an optimizer of torch, each parameter in one of them, once.
@@ -242,48 +241,23 @@ def train(
             checkpoint stays.
     """
     device = next(model.parameters()).device
-    windows = None
-    if validation is not None:
-        n_windows = settings.eval_batches * settings.batch_size
-        windows = spread_windows(validation, n_windows, settings.seq_len + 1).to(device)
     # Fused is one call for all parameters: several times as fast as a loop over them, on the CPU too.
     fused = True if device.type in ("cpu", "cuda") else None
     optimizer = AdamW(parameter_groups(model, settings.weight_decay), betas=settings.betas, fused=fused)
-    history, path = History(), None
-    if folder is not None:
-        path = Path(folder, CHECKPOINT)
-        same = fingerprint(model, settings, data=data, validation=validation)
-        if path.exists():
-            history = load_run(path, model=model, optimizer=optimizer, fingerprint=same)
-    rng = rng_states(device)
-    started = time.perf_counter() - history.seconds
-
-    def save() -> None:
-        history.seconds = time.perf_counter() - started
-        if path is not None:
-            save_run(path, model=model, optimizer=optimizer, history=history, rng=rng, fingerprint=same)
-
-    def validate(steps_done: int) -> None:
-        if windows is not None and steps_done not in history.validation_losses:
-            loss = mean_loss(model, windows, batch_size=settings.batch_size, autocast=settings.autocast)
-            history.validation_losses[steps_done] = loss
-
+    file = RunFile(folder, model, optimizer, settings, data=data, validation=validation)
+    history = file.load()
+    windows = _validation_windows(validation, settings, device)
+    started, rng = time.perf_counter() - history.seconds, rng_states(device)
     model.train()
     hidden = not progress or plain()
     with tqdm(total=settings.total_steps, initial=len(history.losses), unit="step", disable=hidden) as bar:
         try:
             for step in range(len(history.losses), settings.total_steps):
                 if step % settings.eval_every == 0:
-                    validate(step)
+                    _validate(model, windows, settings, step, history)
                 batch = random_batch(data, settings.batch_size, settings.seq_len + 1, settings.seed, step).to(device)
                 loss, grad_norm = _gradients(model, optimizer, batch, settings)
-                # Before the weights are moved, so that nothing spoils them.
-                if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-                    kept = f"{path} is as it was" if path and path.exists() else "no checkpoint was kept"
-                    raise RuntimeError(
-                        f"step {step} has loss {loss} and gradient norm {grad_norm}: with peak_lr "
-                        f"({settings.peak_lr}) this run diverges. The model stays as it was before the step; {kept}"
-                    )
+                _check_finite(step, loss, grad_norm, settings, file)
                 rate = _rate(step, settings)
                 with _interrupt_held_back():
                     for group in optimizer.param_groups:
@@ -292,20 +266,47 @@ def train(
                     history.losses.append(loss)
                     history.grad_norms.append(grad_norm)
                     history.learning_rates.append(rate)
+                    history.seconds = time.perf_counter() - started
                     rng = rng_states(device)
                 if (step + 1) % settings.save_every == 0:
-                    save()
+                    file.save(history, rng)
                 bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
                 bar.update()
-            validate(settings.total_steps)
+            _validate(model, windows, settings, settings.total_steps, history)
         except KeyboardInterrupt:
             history.interrupted = True
-    save()
+    history.seconds = time.perf_counter() - started
+    file.save(history, rng)
     return history
 
 
+def _validation_windows(validation: Tensor | None, settings: TrainSettings, device: torch.device) -> Tensor | None:
+    if validation is None:
+        return None
+    n_windows = settings.eval_batches * settings.batch_size
+    return spread_windows(validation, n_windows, settings.seq_len + 1).to(device)
+
+
+def _validate(
+    model: nn.Module, windows: Tensor | None, settings: TrainSettings, steps_done: int, history: History
+) -> None:
+    if windows is not None and steps_done not in history.validation_losses:
+        loss = mean_loss(model, windows, batch_size=settings.batch_size, autocast=settings.autocast)
+        history.validation_losses[steps_done] = loss
+
+
+def _check_finite(step: int, loss: float, grad_norm: float, settings: TrainSettings, file: RunFile) -> None:
+    # Before the weights are moved, so that nothing spoils them.
+    if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+        kept = f"{file.path} is as it was" if file.exists else "no checkpoint was kept"
+        raise RuntimeError(
+            f"step {step} has loss {loss} and gradient norm {grad_norm}: with peak_lr ({settings.peak_lr}) this run "
+            f"diverges. The model stays as it was before the step; {kept}"
+        )
+
+
 def mean_loss(model: nn.Module, windows: Tensor, *, batch_size: int, autocast: torch.dtype | None = None) -> float:
-    """Mean `next_token_loss` over windows, in nats a token, without gradients and in evaluation mode.
+    """Mean `next_token_loss` over windows, in nats per token, without gradients and in evaluation mode.
 
     Args:
         model: called with tokens, (batch, seq_len), it returns logits, (batch, seq_len, vocab_size).

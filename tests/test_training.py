@@ -18,11 +18,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch import nn
 
+from llama_lessons.checkpoints.training_run import CHECKPOINT
 from llama_lessons.data import CharTokenizer, random_batch, spread_windows
 from llama_lessons.llama import Llama, LlamaConfig
 from llama_lessons.settings import PLAIN
 from llama_lessons.training import (
-    CHECKPOINT,
     TrainSettings,
     learning_rate,
     mean_loss,

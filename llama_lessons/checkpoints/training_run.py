@@ -23,8 +23,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-__all__ = ["History", "fingerprint", "load_run", "rng_states", "save_run"]
+__all__ = ["CHECKPOINT", "History", "RunFile", "fingerprint", "load_run", "rng_states", "save_run"]
 
+CHECKPOINT = "training.safetensors"
 _LISTS = ("losses", "grad_norms", "learning_rates")
 
 
@@ -67,11 +68,20 @@ def fingerprint(model: nn.Module, settings: Any, **data: Tensor | None) -> dict[
     config = getattr(model, "config", None)
     if is_dataclass(config):
         names |= {f"config.{name}": value for name, value in _fields(config).items()}
-    names |= {f"module {name or 'model'}": type(module).__name__ for name, module in model.named_modules()}
-    for name, weight in model.named_parameters():
+    names |= {f"module {_plain(name) or 'model'}": type(module).__name__ for name, module in model.named_modules()}
+    for name, weight in _named_parameters(model).items():
         frozen = "" if weight.requires_grad else " frozen"
         names[f"weight {name}"] = f"{tuple(weight.shape)} {weight.dtype}{frozen}"
     return names | {name: _describe(tokens) for name, tokens in data.items()}
+
+
+def _plain(name: str) -> str:
+    # torch.compile puts a module inside another one, as its `_orig_mod`, and changes nothing that is kept here.
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")
+
+
+def _named_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    return {_plain(name): parameter for name, parameter in model.named_parameters()}
 
 
 def _fields(instance: Any) -> dict[str, str]:
@@ -115,8 +125,8 @@ def save_run(
     Raises:
         OSError, SafetensorError: if the file cannot be written. What was there is there still.
     """
-    tensors = {f"model.{name}": weight for name, weight in model.named_parameters()}
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    tensors = {f"model.{name}": weight for name, weight in _named_parameters(model).items()}
+    names = {parameter: name for name, parameter in _named_parameters(model).items()}
     for parameter, state in optimizer.state.items():
         tensors |= {f"optimizer.{key}.{names[parameter]}": value for key, value in state.items()}
     tensors |= {f"rng.{name}": state for name, state in rng.items()}
@@ -162,7 +172,7 @@ def load_run(path: Path, *, model: nn.Module, optimizer: Optimizer, fingerprint:
             f"{path} is damaged, cut short or no training run ({error}): remove it to begin anew"
         ) from error
     _check_fingerprint(path, run["fingerprint"], fingerprint)
-    parameters = dict(model.named_parameters())
+    parameters = _named_parameters(model)
     for place, tensor in tensors.items():
         kind, _, name = place.partition(".")
         if kind == "model":
@@ -190,3 +200,40 @@ def _check_fingerprint(path: Path, there: dict[str, str], here: dict[str, str]) 
             f"{path} holds another run: {name} is {there.get(name, 'absent')} there and {here.get(name, 'absent')} "
             f"here{others}. Choose another folder, or remove the file to begin anew"
         )
+
+
+class RunFile:
+    """The file that a run is kept in; without a folder it keeps nothing.
+
+    Args:
+        folder: where the file is, or is to be; None: nowhere.
+        model: see `save_run`, as for optimizer.
+        settings: see `fingerprint`, as for data.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str] | None,
+        model: nn.Module,
+        optimizer: Optimizer,
+        settings: Any,
+        **data: Tensor | None,
+    ) -> None:
+        self.path = None if folder is None else Path(folder, CHECKPOINT)
+        self._run = {"model": model, "optimizer": optimizer}
+        if self.path is not None:  # to describe the data is to read it in full
+            self._run["fingerprint"] = fingerprint(model, settings, **data)
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is something to go on with."""
+        return self.path is not None and self.path.exists()
+
+    def load(self) -> History:
+        """Put model and optimizer into the state that was kept, see `load_run`; the history begins if there is none."""
+        return load_run(self.path, **self._run) if self.exists else History()
+
+    def save(self, history: History, rng: dict[str, Tensor]) -> None:
+        """Keep the run, see `save_run`."""
+        if self.path is not None:
+            save_run(self.path, history=history, rng=rng, **self._run)

@@ -12,12 +12,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from llama_lessons import training_state
+from llama_lessons.checkpoints import training_run
+from llama_lessons.checkpoints.training_run import CHECKPOINT, fingerprint, load_run
 from llama_lessons.llama import LlamaConfig
 from llama_lessons.norms import LayerNorm
 from llama_lessons.settings import PLAIN
-from llama_lessons.training import CHECKPOINT, TrainSettings, parameter_groups, train
-from llama_lessons.training_state import fingerprint, load_run
+from llama_lessons.training import TrainSettings, parameter_groups, train
 from llama_lessons.workbench import ARTICLE_PARTS, Decoder, Parts
 
 CONFIG = LlamaConfig(
@@ -150,7 +150,7 @@ def test_a_save_that_fails_leaves_the_old_file_whole(tmp_path, whole, monkeypatc
 
         return save
 
-    owner, name = (training_state, where) if where == "save_file" else (training_state.os, "replace")
+    owner, name = (training_run, where) if where == "save_file" else (training_run.os, "replace")
     monkeypatch.setattr(owner, name, fails_at_the_second_save(getattr(owner, name)))
     # An interrupted save is tried once more at the end of the run; interrupted again, it gives up.
     with pytest.raises(KeyboardInterrupt if error is KeyboardInterrupt else OSError):
@@ -164,7 +164,7 @@ def test_a_save_that_fails_leaves_the_old_file_whole(tmp_path, whole, monkeypatc
 
 
 def test_an_interrupt_while_saving_ends_the_run_and_keeps_it(tmp_path, whole, monkeypatch):
-    saves, original = [], training_state.save_file
+    saves, original = [], training_run.save_file
 
     def save(*arguments):
         saves.append(None)
@@ -172,7 +172,7 @@ def test_an_interrupt_while_saving_ends_the_run_and_keeps_it(tmp_path, whole, mo
             raise KeyboardInterrupt
         original(*arguments)
 
-    monkeypatch.setattr(training_state, "save_file", save)
+    monkeypatch.setattr(training_run, "save_file", save)
     history = run(new_model(), tmp_path)
     assert history.interrupted
     assert len(history.losses) == 4
@@ -253,6 +253,36 @@ def test_tied_and_frozen_weights_come_back(tmp_path):
     assert history.losses == expected.losses
     assert resumed.head.weight is resumed.embedding.weight
     assert all(map(torch.equal, resumed.state_dict().values(), whole.state_dict().values()))
+
+
+def blocks_compiled(model):
+    for i, block in enumerate(model.blocks):
+        model.blocks[i] = torch.compile(block, backend="eager")
+    return model
+
+
+@pytest.mark.parametrize(
+    "compiled", [lambda model: torch.compile(model, backend="eager"), blocks_compiled], ids=["whole", "blocks"]
+)
+@pytest.mark.parametrize("compiled_first", [True, False])
+def test_a_compiled_run_goes_on_plain_and_the_other_way_round(tmp_path, compiled, compiled_first):
+    whole, first, then = Decoder(CONFIG), Decoder(CONFIG), Decoder(CONFIG)
+    for model in (whole, first, then):
+        torch.manual_seed(0)
+        Parts().initialize(model)
+    expected = run(whole, None)
+    calls = []
+
+    def interrupt(*_):
+        calls.append(None)
+        if len(calls) == 9:
+            raise KeyboardInterrupt
+
+    first.head.register_forward_pre_hook(interrupt)
+    assert run(compiled(first) if compiled_first else first, tmp_path).interrupted
+    history = run(then if compiled_first else compiled(then), tmp_path)
+    assert history.losses == expected.losses
+    assert all(map(torch.equal, then.parameters(), whole.parameters()))
 
 
 @pytest.mark.parametrize(
