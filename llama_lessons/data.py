@@ -1,4 +1,4 @@
-"""Data: a text as token ids, one a character, and windows of it to train and to measure on.
+"""Lesson 10. Data: a text as token ids, one per character, and windows of it to train and to measure on.
 
 Which windows a step sees follows from the seed and the step alone, so that a run can be continued without
 having kept where it was in the data.

@@ -1,9 +1,9 @@
-"""Initialization: how large the first random weights are, and what becomes of activations through depth.
+"""Lesson 06. Initialization: how large the first random weights are, and what becomes of activations through depth.
 
 A layer multiplies the variance of what it reads by about fan_in * std ** 2. Xavier and He choose std so that
-this factor is 1 (He: 2, since ReLU halves the mean square), and a plain stack needs it. A Llama has residuals and
-norms, and gets along with one small std for all of its matrices; GPT-2 draws those that write into the stream
-smaller, the deeper the model.
+this factor is 1 (He: 2, since ReLU halves the mean square), and a plain stack needs it. A Llama has residual
+connections and norms, and one small std is enough for all of its matrices; GPT-2 draws those that write into the
+residual stream smaller, the deeper the model.
 
 Not done here: Xavier's and He's uniform variants, and a row of zeros for a padding token.
 
@@ -86,7 +86,7 @@ def parameter_roles(model: nn.Module) -> dict[str, Role]:
     - "embedding": the table of an embedding, of tokens or positions. A weight tied to one is an embedding too.
     - "gain", "bias": of a norm, be it torch's, ours or a learner's: a `weight`, or a `bias`, of one axis.
     - "bias": of a linear layer.
-    - "residual": the matrix of a linear layer named o_proj or down_proj, which writes into the stream.
+    - "residual": the matrix of a linear layer named o_proj or down_proj, which writes into the residual stream.
     - "head": the matrix of a linear layer named head.
     - "projection": the matrix of any other linear layer.
 
@@ -107,7 +107,7 @@ def parameter_roles(model: nn.Module) -> dict[str, Role]:
             if role is None:
                 raise ValueError(
                     f"{names[parameter]} has no known role: it is `{own_name}` of a {type(module).__name__}, and known "
-                    " are weight and bias of linear layers, embeddings and norms"
+                    "are weight and bias of linear layers, embeddings and norms"
                 )
             # A tied weight is met twice, and either place may come first.
             if names[parameter] not in roles or role == "embedding":
@@ -145,10 +145,10 @@ def llama_init_(model: nn.Module, std: float = 0.02, generator: torch.Generator 
 
 
 def gpt2_init_(model: nn.Module, std: float = 0.02, generator: torch.Generator | None = None) -> None:
-    """Draw the weights as GPT-2 does: like `llama_init_`, but what writes into the stream is smaller.
+    """Draw the weights as GPT-2 does: like `llama_init_`, but what writes into the residual stream is smaller.
 
-    The stream is a sum of as many random terms as there are residual projections, N = 2 n_layers in a Llama. With
-    std / sqrt(N) for each, their sum does not grow with depth (Radford et al., section 2.3).
+    The residual stream is a sum of as many random terms as there are residual projections, N = 2 n_layers in a
+    Llama. With std / sqrt(N) for each, their sum does not grow with depth (Radford et al., section 2.3).
 
     Args:
         model: changed in place; see `parameter_roles` for what it may be made of.
@@ -196,16 +196,17 @@ def expected_first_loss(vocab_size: int, logit_std: float = 0.0) -> float:
     about the target, and are many: from logit_std near sqrt(2 ln(vocab_size)) on, the largest logit outweighs
     all others, and the loss grows only like logit_std * sqrt(2 ln(vocab_size)).
 
-    Tied embeddings break it, since the stream still holds the row of the token just read, and the head scores that
-    very row: this one logit is large and not random. Drawn with std 1 it is about dim, and the model is sure that
-    each token comes again. The loss is then about dim too where another token comes, and near 0 where it was right.
+    Tied embeddings break it, since the residual stream still holds the row of the token just read, and the head
+    scores that very row: this one logit is large and not random. Drawn with std 1 it is about dim, and the model is
+    sure that each token comes again. The loss is then about dim too where another token comes, and near 0 where it
+    was right.
 
     Args:
-        vocab_size: logits a token.
+        vocab_size: logits per token.
         logit_std: their standard deviation.
 
     Returns:
-        The loss in nats a token.
+        The loss in nats per token.
 
     Raises:
         ValueError: if vocab_size is not positive, or logit_std is negative.

@@ -1,10 +1,10 @@
-"""Positions that are added to the tokens: a learned table, and sines and cosines.
+"""Lessons 01 and 02. Positions that are added to the embeddings: a learned table, and sines and cosines.
 
 Without them attention reads a bag of tokens. Both parts here take x as (batch, seq_len, dim) and add to each
 token the encoding of the place where it stands, counted from 0. The learned table has a row for each position
 and an end. The sinusoids are computed for whatever position is asked, and have none.
 
-Llama uses neither: it turns queries and keys instead, which is lesson 03.
+Llama uses neither: it rotates queries and keys instead, which is lesson 03.
 Not done here: scaling x by sqrt(dim) before the sum and dropout after it, which the paper has.
 
 Source: Vaswani et al. 2017, "Attention Is All You Need", section 3.5.
@@ -37,7 +37,7 @@ def sinusoidal_frequencies(dim: int, base: float = 10_000.0) -> Tensor:
         base: a larger one makes the slow pairs slower still.
 
     Returns:
-        Radians a position, shape (dim // 2,), float64 on the CPU, fastest pair first.
+        Radians per position, shape (dim // 2,), float64 on the CPU, fastest pair first.
 
     Raises:
         ValueError: if dim is odd or not positive, or base is not positive.
@@ -54,10 +54,10 @@ def wavelengths(frequencies: Tensor) -> Tensor:
     """Positions that each pair needs for a full turn: 2 pi / frequency.
 
     Args:
-        frequencies: radians a position, any shape.
+        frequencies: radians per position, any shape.
 
     Returns:
-        Positions a turn, like frequencies in shape and dtype.
+        Positions per turn, like frequencies in shape and dtype.
     """
     return 2 * math.pi / frequencies
 
@@ -72,7 +72,7 @@ def sinusoidal_encoding(positions: Tensor, frequencies: Tensor, dtype: torch.dty
 
     Args:
         positions: integer positions, any shape.
-        frequencies: radians a position, shape (dim // 2,).
+        frequencies: radians per position, shape (dim // 2,).
         dtype: what the sines and cosines are rounded to.
 
     Returns:
@@ -228,11 +228,11 @@ class LearnedPositionalEmbedding(nn.Module):
         return (x + rows).to(x.dtype)
 
     def _check_in_table(self, positions: Tensor) -> None:
-        # Reading a value out of a tensor would cut a compiled graph in two.
+        # To look at values would be a graph break.
         if torch.compiler.is_compiling() or not positions.numel():
             return
         low, high = positions.min().item(), positions.max().item()
-        # Left to the table, a wrong row on a GPU ends the process's use of it.
+        # On a GPU the lookup would meet a wrong row with a device-side assert, after which no CUDA call works.
         if low < 0 or high >= len(self.weight):
             raise ValueError(
                 f"position {low if low < 0 else high} is not in the table: max_seq_len is {len(self.weight)}"

@@ -1,4 +1,4 @@
-"""Sizes of published Llamas, as in the configuration files that their makers published with them.
+"""Lesson 09. Sizes of published Llamas, as in the configuration files that their makers published with them.
 
 Sources: Touvron et al. 2023, "LLaMA: Open and Efficient Foundation Language Models", table 2; Touvron et al.
 2023, "Llama 2: Open Foundation and Fine-Tuned Chat Models"; Grattafiori et al. 2024, "The Llama 3 Herd of

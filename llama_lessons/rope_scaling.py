@@ -1,4 +1,4 @@
-"""The settings of a scaled RoPE: what a config says about it, and the module that turns by it.
+"""Lesson 04. The settings of a scaled RoPE: what a config says about it, and the module that rotates by it.
 
 A settings object is one kind of scaling with its numbers: frozen, checked when it is made, equal to any other with the
 same numbers. Whatever its kind, it answers two questions: which frequencies for a text of this length, and by what

@@ -81,7 +81,7 @@ def next_token_loss(logits: Tensor, tokens: Tensor, mask: Tensor | None = None) 
 
 def _check_loss_inputs(logits: Tensor, tokens: Tensor, mask: Tensor | None) -> None:
     if tokens.ndim != 2 or tokens.shape[1] < 2:
-        raise ValueError(f"tokens must be (batch, seq_len) with at least two tokens a row, not {tuple(tokens.shape)}")
+        raise ValueError(f"tokens must be (batch, seq_len) with at least two tokens per row, not {tuple(tokens.shape)}")
     batch, seq_len = tokens.shape
     if logits.ndim != 3 or logits.shape[:2] not in ((batch, seq_len), (batch, seq_len - 1)):
         raise ValueError(

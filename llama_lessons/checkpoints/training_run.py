@@ -34,7 +34,7 @@ class History:
     """What a run has measured.
 
     Args:
-        losses: training loss of each step in nats a token, before the step changed the weights.
+        losses: training loss of each step in nats per token, before the step changed the weights.
         grad_norms: norm of all gradients in each step, before clipping.
         learning_rates: of each step.
         validation_losses: validation loss by the number of steps done when it was taken; 0 is before the first.

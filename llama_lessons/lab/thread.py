@@ -129,7 +129,7 @@ def shakespeare() -> tuple[CharTokenizer, torch.Tensor, torch.Tensor]:
 
 
 def run_step(step: Step, seeds: Sequence[int] = SEEDS, settings: TrainSettings = SETTINGS) -> dict[str, Any]:
-    """Train one step's model once for each seed; return its sizes, and its losses in nats a character."""
+    """Train one step's model once for each seed; return its sizes, and its losses in nats per character."""
     tokenizer, data, validation = shakespeare()
     config = thread_config(tokenizer.vocab_size, **(step.sizes or {}))
     device = choose_device()
@@ -166,7 +166,7 @@ def show_table(last: str) -> dict[str, dict[str, Any]]:
     every = stored("thread", lambda: {name: run_step(step) for name, step in tqdm(STEPS.items(), unit="model")})
     rows = {name: every[name] for name in names}
     lines = [
-        "| lesson | model | loss at 64 | loss at 256 | parameters | cache bytes a token |",
+        "| lesson | model | loss at 64 | loss at 256 | parameters | cache bytes per token |",
         "|---|---|---|---|---|---|",
     ]
     for name, row in rows.items():
@@ -174,7 +174,7 @@ def show_table(last: str) -> dict[str, dict[str, Any]]:
             f"| {STEPS[name].lesson} | {row['what']} | {_mean_and_spread(row['loss'])} | "
             f"{_mean_and_spread(row['loss_at_4x'])} | {row['parameters']:,} | {row['cache_bytes_a_token']:,} |"
         )
-    lines += ["", f"Nats a character on unseen text; mean ± standard deviation over {len(SEEDS)} seeds."]
+    lines += ["", f"Nats per character on unseen text; mean ± standard deviation over {len(SEEDS)} seeds."]
     display(Markdown("\n".join(lines)))
     return rows
 
