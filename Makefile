@@ -17,11 +17,13 @@ help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
 lab: .venv/.course-installed ## open the course in JupyterLab (LAB_FLAGS=--no-browser)
-	$(RUN) -m jupyterlab --ip=127.0.0.1 --ServerApp.root_dir="$(CURDIR)" \
+	@case "$$(id -u) $(LAB_FLAGS)" in *--allow-root*) ;; "0 "*) echo "You are root, as in a container, and Jupyter" \
+		"wants to hear that you mean it: make lab LAB_FLAGS=--allow-root" >&2; exit 1 ;; esac
+	$(RUN) -m jupyterlab --ip=127.0.0.1 --ServerApp.root_dir="$$(pwd)" \
 		--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB_FLAGS)
 
 grade: .venv/.course-installed ## grade your exercises, all or one lesson's (LESSON=03_rope JSON=points.json)
-	@$(RUN) -m llama_lessons.grading $(LESSON) $(if $(JSON),--json $(JSON))
+	@$(RUN) -m llama_lessons.grading $(LESSON) $(if $(JSON),--json "$(JSON)")
 
 test: lint ## for authors: lint, and run every test and every notebook (ARGS="-k rope")
 	$(RUN) -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(ARGS)
@@ -62,9 +64,11 @@ clean: ## remove .venv and all that was made on the way
 	"$(PYTHON)" -m venv .venv
 	@touch $@
 
-.venv/.course-installed: .venv/.made requirements.txt pyproject.toml
+.venv/.course-installed: .venv/.made requirements.txt pyproject.toml tools/lab_settings.json
 	$(RUN) -m pip install -r requirements.txt
 	$(RUN) -m pip install --no-deps -e .
+	@mkdir -p .venv/share/jupyter/lab/settings
+	@cp tools/lab_settings.json .venv/share/jupyter/lab/settings/overrides.json
 	@touch $@
 
 .venv/.tests-installed: .venv/.course-installed requirements-test.txt

@@ -26,6 +26,7 @@ from tools.setup_cell import write_setup
 CELL_TIMEOUT = 600  # seconds
 WIDGET = "application/vnd.jupyter.widget-view+json"
 FILLERS = {"import", "from", "a", "an", "the"}
+TITLE = "# @title "  # in Colab's forms
 ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]{6,}")
 MACHINE_PATH = re.compile(rf"(?<![\w.])(?:{re.escape(str(ROOT))}|/(?:home|root|Users|tmp|var/folders|content)/[\w.-]+)")
 WARNING = re.compile(r"warning", re.IGNORECASE)
@@ -53,8 +54,11 @@ def format_notebook(nb: NotebookNode, path: Path) -> NotebookNode:
         cell.id = _cell_id(path, cell, taken)
         cell.metadata = {key: cell.metadata[key] for key in ("name", "tags") if cell.metadata.get(key)}
         if cell.metadata.get("name") == "setup" or "fold" in cell.metadata.get("tags", []):
-            # Folded in JupyterLab: a lesson begins with its question, and a picture needs no drawing instructions.
-            cell.metadata["jupyter"] = {"source_hidden": True}
+            # Folded in JupyterLab, and on Colab: a lesson begins with its question, and a picture needs no drawing
+            # instructions. Colab shows the title in the place of the code.
+            cell.metadata |= {"jupyter": {"source_hidden": True}, "cellView": "form"}
+            if not cell.source.startswith(TITLE):
+                faults.append(f"{where(path, number, cell)}: a folded cell begins with `{TITLE}` and what it draws")
         cell.source = "\n".join(line.rstrip() for line in cell.source.strip("\n").split("\n"))
         if cell.cell_type != "code":
             continue

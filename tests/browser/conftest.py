@@ -67,10 +67,6 @@ class Lab:
             # Without stored outputs, so that what is seen comes from this run.
             write(without_outputs(read(path)), target)
         shutil.rmtree(self.home / "config/lab", ignore_errors=True)
-        settings = self.home / "config/lab/user-settings/@jupyterlab/apputils-extension"
-        settings.mkdir(parents=True)
-        # JupyterLab's question about news is answered before it asks.
-        (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
 
     def request(self, path: str, method: str = "GET") -> Any:
         """What the server's API answers, or None if that is nothing."""

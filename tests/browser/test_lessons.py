@@ -73,8 +73,8 @@ WIDGETS: dict[str, dict[str, Captions]] = {
 @pytest.mark.parametrize("lesson", WIDGETS)
 def test_a_lesson_runs_and_its_sliders_move_the_picture(open_notebook, lesson: str) -> None:
     notebook = open_notebook(f"notebooks/{lesson}.ipynb")
-    notebook.page.get_by_text("# Setup: finds the course.").first.wait_for()
-    assert not notebook.page.get_by_text("REPOSITORY = os.environ").is_visible(), "the setup cell is folded"
+    notebook.page.get_by_text("# @title Setup: run this cell first").first.wait_for()
+    assert not notebook.page.get_by_text("import find_spec").is_visible(), "the setup cell is folded"
     notebook.run_all()
     assert notebook.errors() == []
     for widget, sliders in WIDGETS[lesson].items():

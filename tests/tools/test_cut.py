@@ -81,7 +81,7 @@ def test_cells_tagged_solution_are_left_out_and_nbval_tags_too(make) -> None:
     assert exercise.cells[-1].metadata == {"tags": ["keep"], "name": "one"}
 
 
-def test_title_badge_and_outputs_are_the_exercises_own(make) -> None:
+def test_title_link_and_outputs_are_the_exercises_own(make) -> None:
     out = new_output("stream", name="stdout", text="seen\n")
     path = make(TURN, new_code_cell("1", outputs=[out], execution_count=2))
     exercise = cut(read(path), path)

@@ -1,5 +1,6 @@
 """What make sets up, with a stand-in for Python that only notes how it is called."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ import pytest
 
 from tools.cells import ROOT
 
-FILES = ("Makefile", "pyproject.toml", "requirements.txt", "requirements-test.txt")
+FILES = ("Makefile", "pyproject.toml", "requirements.txt", "requirements-test.txt", "tools/lab_settings.json")
 FAKE_PYTHON = """\
 #!/bin/sh
 echo "$@" >> calls
@@ -26,15 +27,18 @@ class Course:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        (folder / "tools").mkdir(parents=True)
         for name in FILES:
-            shutil.copy(ROOT / name, folder)
-        python = folder / "python"
-        python.write_text(FAKE_PYTHON)
-        python.chmod(0o755)
+            shutil.copy(ROOT / name, folder / name)
+        self.stand_in("python", FAKE_PYTHON)
+
+    def stand_in(self, name: str, script: str) -> None:
+        (self.folder / name).write_text(script)
+        (self.folder / name).chmod(0o755)
 
     def make(self, *arguments: str, fail: str = "nothing of this kind") -> subprocess.CompletedProcess:
         # A clean environment: a make around the tests hands its own settings on.
-        env = {"PATH": os.environ["PATH"], "FAIL": fail, "PYTHON": "./python"}
+        env = {"PATH": f"{self.folder}:{os.environ['PATH']}", "FAIL": fail, "PYTHON": "./python"}
         command = ["make", "--no-print-directory", *arguments]
         return subprocess.run(command, cwd=self.folder, env=env, capture_output=True, text=True, check=False)
 
@@ -62,12 +66,35 @@ def test_without_a_target_it_lists_what_there_is(course: Course) -> None:
 
 
 def test_lab_opens_on_loopback_with_the_flags_given(course: Course) -> None:
-    assert course.make("lab", "LAB_FLAGS=--no-browser --allow-root").returncode == 0
+    result = course.make("lab", "LAB_FLAGS=--no-browser --allow-root")
+    assert result.returncode == 0, result.stderr
     last = (course.folder / "calls").read_text().splitlines()[-1]
     assert last.startswith("-m jupyterlab --ip=127.0.0.1 ")
     assert "/lab/tree/notebooks/00_start_here.ipynb --no-browser --allow-root" in last
     assert "token" not in last
     assert course.installs() == COURSE
+    settings = course.folder / ".venv/share/jupyter/lab/settings/overrides.json"
+    assert json.loads(settings.read_text())["@jupyterlab/apputils-extension:notification"]["fetchNews"] == "false"
+
+
+def test_lab_tells_root_what_jupyter_wants_to_hear_and_nobody_else(course: Course) -> None:
+    course.stand_in("id", "#!/bin/sh\necho 0\n")
+    result = course.make("lab")
+    assert result.returncode != 0
+    assert "make lab LAB_FLAGS=--allow-root" in result.stderr
+    assert "-m jupyterlab" not in (course.folder / "calls").read_text()
+    course.stand_in("id", "#!/bin/sh\necho 1000\n")
+    assert course.make("lab").returncode == 0
+
+
+@pytest.mark.parametrize("name", ["a $HOME", "a `touch hit`", "a $(touch hit)", "a 'quoted' \"one\""])
+def test_the_shell_reads_nothing_in_the_folder_s_name(tmp_path: Path, name: str) -> None:
+    course = Course(tmp_path / name)
+    result = course.make("lab", "LAB_FLAGS=--allow-root")
+    assert result.returncode == 0, result.stderr
+    last = (course.folder / "calls").read_text().splitlines()[-1]
+    assert f"--ServerApp.root_dir={course.folder} " in last
+    assert not (course.folder / "hit").exists()
 
 
 def test_what_is_installed_is_not_installed_again_until_requirements_change(course: Course) -> None:

@@ -30,10 +30,10 @@ def stream(name: str, content: str) -> NotebookNode:
     return new_output("stream", name=name, text=content)
 
 
-def test_badge_title_and_setup_come_first(make) -> None:
+def test_link_title_and_setup_come_first(make) -> None:
     nb = formatted(make("1", path="notebooks/03_x.ipynb"))
-    badge, title, setup, _ = nb.cells
-    assert badge.source.endswith("/llama-lessons/llama-lessons/blob/main/notebooks/03_x.ipynb)")
+    link, title, setup, _ = nb.cells
+    assert link.source.endswith("/llama-lessons/llama-lessons/blob/main/notebooks/03_x.ipynb)")
     assert title.source.startswith("# ")
     assert setup.source == setup_source()
 
@@ -41,7 +41,7 @@ def test_badge_title_and_setup_come_first(make) -> None:
 def test_an_old_setup_cell_is_written_anew_where_it_stands(make) -> None:
     old = new_code_cell("print('old')", metadata={"name": "setup"})
     nb = formatted(make(new_markdown_cell("Three things you will be able to do."), old, "1"))
-    assert [cell.metadata.get("name") for cell in nb.cells] == ["badge", None, None, "setup", None]
+    assert [cell.metadata.get("name") for cell in nb.cells] == ["colab", None, None, "setup", None]
     assert nb.cells[3].source == setup_source()
 
 
@@ -69,10 +69,17 @@ def test_ids_come_from_names_and_first_words_and_are_unique(make) -> None:
 
 
 def test_setup_and_drawing_code_are_folded_and_nothing_else_is(make) -> None:
-    drawing = new_code_cell("def draw(): ...", metadata={"tags": ["fold"]})
+    drawing = new_code_cell("# @title Figure: a line\ndef draw(): ...", metadata={"tags": ["fold"]})
     nb = formatted(make(drawing, new_code_cell("1", metadata={"jupyter": {"source_hidden": True}})))
     folded = [cell.metadata.get("jupyter", {}).get("source_hidden", False) for cell in nb.cells if "outputs" in cell]
     assert folded == [True, True, False]
+    assert [cell.metadata.get("cellView") for cell in nb.cells if "outputs" in cell] == ["form", "form", None]
+
+
+def test_a_folded_cell_without_a_title_for_colab_is_refused(make) -> None:
+    drawing = new_code_cell("def draw(): ...", metadata={"tags": ["fold"]})
+    with pytest.raises(NotebookError, match="a folded cell begins with `# @title `"):
+        formatted(make(drawing))
 
 
 def test_metadata_is_reduced_to_what_is_meant(make) -> None:

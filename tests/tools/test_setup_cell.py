@@ -1,211 +1,112 @@
-"""The setup cell, run as on Colab: an empty folder, no course, a remote to clone from, small packages missing.
-
-Its Python has no site-packages (-S). What is installed is what lies in a folder of the test's own, where a stand-in
-for pip notes its arguments and "installs" by making empty modules.
-"""
+"""The setup cell, run by IPython where the course is missing, with a stand-in for pip that notes how it is called."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from tools.cells import ROOT
-from tools.setup_cell import setup_source
+from tools.setup_cell import repository, setup_source
 
-SMALL = ["tqdm", "filelock", "platformdirs", "gguf", "tokenizers", "safetensors"]
-REPORT = "\nimport llama_lessons\nprint('found', llama_lessons.__file__)"
+# A name that nothing installed here has
+CELL = setup_source().replace("llama_lessons", "no_such_course")
+RUN = """\
+import sys
+from IPython.core.interactiveshell import InteractiveShell
+for cell in sys.argv[1:]:
+    result = InteractiveShell.instance().run_cell(cell)
+    print("error:", result.error_before_exec or result.error_in_exec)
+"""
 FAKE_PIP = """\
-import os, re, sys
+import os, sys
 with open(os.environ["FAKE_LOG"], "a") as log:
     print(*sys.argv[1:], file=log)
 if os.environ.get("FAKE_FAILS"):
-    sys.exit("ERROR: Could not find a version that satisfies the requirement gguf")
-for spec in sys.argv[1:]:
-    if not spec.startswith("-") and spec != "install":
-        open(os.path.join(os.path.dirname(os.path.dirname(__file__)), re.split(r"\\W", spec)[0] + ".py"), "w")
+    sys.exit("ERROR: no network")
+open(os.path.join(os.path.dirname(os.path.dirname(__file__)), "no_such_course.py"), "w")
 """
 
 
 class Machine:
-    """A computer that has only what the test gives it."""
+    """A computer whose Python has IPython, but neither the course nor a network."""
 
     def __init__(self, folder: Path) -> None:
-        self.site, self.home, self.remote = folder / "site", folder / "home", folder / "remote.git"
-        self.home.mkdir()
-        self.log = folder / "pip.log"
-        self.install("numpy", "torch", *SMALL)
-        pip = self.site / "pip"
-        pip.mkdir()
+        self.log, pip = folder / "pip.log", folder / "site" / "pip"
+        pip.mkdir(parents=True)
         (pip / "__init__.py").touch()
         (pip / "__main__.py").write_text(FAKE_PIP)
-        self.env = {
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(self.site),
-            "LLAMA_LESSONS_REPOSITORY": self.remote.as_uri(),
-            "FAKE_LOG": str(self.log),
-            "GIT_CONFIG_GLOBAL": os.devnull,
-        }
+        self.env = {"PATH": os.environ["PATH"], "HOME": str(folder), "FAKE_LOG": str(self.log)}
+        self.env |= {"PYTHONPATH": str(folder / "site"), "IPYTHONDIR": str(folder / "ipython")}
 
-    def install(self, *names: str) -> None:
-        self.site.mkdir(exist_ok=True)
-        for name in names:
-            (self.site / f"{name}.py").touch()
-
-    def remove(self, *names: str) -> None:
-        for name in names:
-            (self.site / f"{name}.py").unlink()
+    def run(self, *cells: str) -> list[str]:
+        """Run cells in one kernel; return the error of each, or "None"."""
+        command = [sys.executable, "-c", RUN, *cells]
+        printed = subprocess.run(command, env=self.env, capture_output=True, text=True, check=True).stdout
+        return [line.removeprefix("error: ") for line in printed.splitlines() if line.startswith("error: ")]
 
     def pip_calls(self) -> list[str]:
         return self.log.read_text().splitlines() if self.log.exists() else []
 
-    def run(self, code: str | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess:
-        """Run the setup cell, or other code, in a new process, as a kernel that starts anew would."""
-        code = setup_source() + REPORT if code is None else code
-        command = [sys.executable, "-S", "-c", code]
-        return subprocess.run(command, cwd=cwd or self.home, env=self.env, capture_output=True, text=True, check=False)
-
-    def found(self) -> Path:
-        """Run the setup cell, which has to go well; return the package that it found."""
-        result = self.run()
-        assert result.returncode == 0, result.stderr
-        assert result.stderr == ""
-        return Path(re.fullmatch(r"found (.*)/__init__.py\n", result.stdout)[1])
-
-    def error(self, code: str | None = None, cwd: Path | None = None) -> str:
-        """Run the setup cell, which has to fail with a RuntimeError and nothing else; return its message."""
-        result = self.run(code, cwd)
-        assert result.returncode == 1
-        assert result.stderr.count("Traceback") == 1
-        return re.search(r"^RuntimeError: (.*)\n\Z", result.stderr, re.MULTILINE)[1]
-
 
 @pytest.fixture
-def local(tmp_path: Path) -> Machine:
-    """A computer without the course."""
+def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
-@pytest.fixture
-def colab(local: Machine) -> Machine:
-    """Colab: google.colab is there, and a remote to clone the course from."""
-    (local.site / "google" / "colab").mkdir(parents=True)
-    (local.site / "google" / "colab" / "__init__.py").touch()
-    work = local.home.parent / "work"
-    shutil.copytree(ROOT / "llama_lessons", work / "llama_lessons", ignore=shutil.ignore_patterns("__pycache__"))
-    git = ["git", "-c", "user.name=A", "-c", "user.email=a@example.org", "-C", str(work)]
-    for command in ("init --quiet", "add .", "commit --quiet --message=all"):
-        subprocess.run([*git, *command.split()], check=True, env=local.env)
-    subprocess.run(["git", "clone", "--quiet", "--bare", work, local.remote], check=True, env=local.env)
-    return local
+@pytest.mark.parametrize("place", ["COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE"])
+def test_on_colab_and_kaggle_the_course_is_installed_once(machine: Machine, place: str) -> None:
+    machine.env[place] = "yes"
+    assert machine.run(CELL, "import no_such_course", CELL) == ["None"] * 3
+    assert machine.pip_calls() == [f"install -q git+{repository()}"]
 
 
-def test_first_run_clones_and_leaves_nothing_else_behind(colab: Machine) -> None:
-    assert colab.found() == colab.home / "llama-lessons" / "llama_lessons"
-    assert [path.name for path in colab.home.iterdir()] == ["llama-lessons"]
-    assert colab.pip_calls() == []
+def test_a_failing_installation_says_what_to_do(machine: Machine) -> None:
+    machine.env |= {"COLAB_RELEASE_TAG": "yes", "FAKE_FAILS": "1"}
+    (error,) = machine.run(CELL)
+    assert error.startswith("No no_such_course here")
+    assert error.endswith("on Colab, run this again.")
 
 
-def test_second_run_finds_the_clone_without_a_network(colab: Machine) -> None:
-    first = colab.found()
-    (first / "mine.py").touch()
-    shutil.rmtree(colab.remote)
-    assert colab.found() == first
-    assert (first / "mine.py").exists()
-    assert [path.name for path in colab.home.iterdir()] == ["llama-lessons"]
+def test_elsewhere_nothing_is_installed(machine: Machine) -> None:
+    (error,) = machine.run(CELL)
+    assert error.startswith("No no_such_course here: run `make lab` in the course")
+    assert machine.pip_calls() == []
 
 
-def test_it_can_run_twice_in_one_kernel(colab: Machine) -> None:
-    twice = f"{setup_source()}\n{setup_source()}\nprint(sum('llama-lessons' in folder for folder in sys.path))"
-    result = colab.run(twice)
-    assert (result.stdout, result.stderr) == ("1\n", "")
+def test_where_the_course_is_installed_nothing_happens(machine: Machine) -> None:
+    assert machine.run(setup_source()) == ["None"]
+    assert machine.pip_calls() == []
 
 
-@pytest.mark.parametrize("lost", [".git/index", "llama_lessons/__init__.py", "llama_lessons", ".git", "."])
-def test_a_half_made_clone_is_replaced_and_set_aside(colab: Machine, lost: str) -> None:
-    package = colab.found()
-    clone = package.parent
-    (clone / "mine.txt").write_text("a note")
-    victim = clone / lost
-    shutil.rmtree(victim) if victim.is_dir() else victim.unlink()
-    if lost == ".":
-        clone.mkdir()
-    assert colab.found() == package
-    assert (clone / ".git" / "index").exists()
-    aside = [path for path in colab.home.iterdir() if path != clone]
-    assert [path.name.startswith("llama-lessons-old-") for path in aside] == [True]
-    assert (aside[0] / "mine.txt").exists() == (lost != ".")
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    for name in ("pyproject.toml", "README.md"):  # a build leaves files behind where it is made
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(ROOT / "llama_lessons", folder / "llama_lessons", ignore=shutil.ignore_patterns("__pycache__"))
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(folder)]
+    subprocess.run(command, check=True)
+    return next(folder.glob("*.whl"))
 
 
-def test_no_network_is_one_clear_error_and_leaves_nothing_behind(colab: Machine) -> None:
-    shutil.rmtree(colab.remote)
-    message = colab.error()
-    assert message.startswith("`git clone")
-    assert message.endswith("Check the network, then run this cell again.")
-    assert list(colab.home.iterdir()) == []
+@pytest.mark.slow
+def test_a_wheel_holds_all_that_the_package_holds(wheel: Path) -> None:
+    files = [path for path in (ROOT / "llama_lessons").rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    wanted = {path.relative_to(ROOT).as_posix() for path in files}
+    assert any(name.endswith(".json") for name in wanted)
+    assert wanted <= set(zipfile.ZipFile(wheel).namelist())
 
 
-def test_no_network_keeps_a_half_made_clone(colab: Machine) -> None:
-    clone = colab.found().parent
-    (clone / ".git" / "index").unlink()
-    shutil.rmtree(colab.remote)
-    colab.error()
-    assert list(colab.home.iterdir()) == [clone]
-
-
-def test_only_the_small_packages_that_are_missing_are_installed_and_alone(colab: Machine) -> None:
-    colab.remove("gguf", "filelock")
-    colab.found()
-    assert colab.pip_calls() == ["install --quiet --no-deps filelock gguf>=0.16"]
-    colab.found()
-    assert len(colab.pip_calls()) == 1
-
-
-def test_torch_and_numpy_are_never_installed(colab: Machine) -> None:
-    colab.remove("torch", "numpy", *SMALL)
-    colab.found()
-    (call,) = colab.pip_calls()
-    installed = {re.split(r"\W", spec)[0] for spec in call.split() if not spec.startswith("-")} - {"install"}
-    assert installed == set(SMALL)
-
-
-def test_a_failing_installation_is_one_clear_error(colab: Machine) -> None:
-    colab.remove("gguf")
-    colab.env["FAKE_FAILS"] = "1"
-    message = colab.error()
-    assert "Could not find a version that satisfies the requirement gguf" in message
-    assert message.endswith("Check the network, then run this cell again.")
-
-
-def test_on_ones_own_computer_nothing_is_cloned_or_installed(local: Machine) -> None:
-    local.remove("gguf")
-    message = local.error()
-    assert message.startswith("Not installed here: llama_lessons, gguf>=0.16.")
-    assert "make lab" in message
-    assert list(local.home.iterdir()) == []
-    assert local.pip_calls() == []
-
-
-def test_in_a_checkout_its_own_package_is_found(local: Machine) -> None:
-    shutil.copytree(ROOT / "llama_lessons", local.home / "llama_lessons")
-    folder = local.home / "notebooks"
-    folder.mkdir()
-    result = local.run(cwd=folder)
-    assert result.stdout == f"found {local.home}/llama_lessons/__init__.py\n", result.stderr
-    local.remove("gguf")
-    assert local.error(cwd=folder).startswith("Not installed here: gguf>=0.16. Run `make lab`")
-
-
-def test_where_the_course_is_installed_nothing_happens(local: Machine) -> None:
-    (local.site / "llama_lessons.py").touch()
-    result = local.run(setup_source())
-    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
-    assert list(local.home.iterdir()) == []
-
-
-def test_the_repository_is_the_one_in_pyproject() -> None:
-    line = next(line for line in (ROOT / "pyproject.toml").read_text().splitlines() if line.startswith("Repository"))
-    assert line.split('"')[1] in setup_source()
+@pytest.mark.slow
+def test_from_a_wheel_a_stored_result_is_shown(wheel: Path, tmp_path: Path) -> None:
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    code = "import llama_lessons; from llama_lessons.lab.thread import show_table; show_table('norm')"
+    code += "; print(llama_lessons.__file__)"
+    command = [sys.executable, "-c", code]
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    printed = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True).stdout
+    assert printed.splitlines()[-1] == str(tmp_path / "llama_lessons" / "__init__.py")
