@@ -117,12 +117,13 @@ def one_token(answer: Callable) -> None:
 @exercise.property("causal: later tokens change nothing")
 def causal(answer: Callable) -> None:
     x, *weights = layer_inputs(2, 6, 12)
-    for n_heads in (1, 3):
-        before = answer(x, *weights, n_heads)
+    for n_heads, training in ((1, True), (3, True), (3, False)):
+        before = answer(x, *weights, n_heads, None, training)
         for first in (5, 3, 1):
             new = torch.cat((x[:, :first], draw(2, 6 - first, 12, seed=9)), dim=1)
-            where = f"n_heads {n_heads}, tokens 0 to {first - 1} of 6, after later ones were replaced"
-            expect_close(answer(new, *weights, n_heads)[:, :first], before[:, :first], where=where, atol=1e-4)
+            where = f"n_heads {n_heads}, {dict(MODES)[training]}, tokens 0 to {first - 1} of 6, later ones replaced"
+            after = answer(new, *weights, n_heads, None, training)
+            expect_close(after[:, :first], before[:, :first], where=where, atol=1e-4)
 
 
 @exercise.property("agrees with torch's own multi-head attention, in training and after it")

@@ -216,8 +216,7 @@ exercise.slips("""
         You take one row for each text of the batch, and add it to all of its tokens: so the number of the text is
         encoded, and the position is not. In x, (batch, seq_len, dim), positions run along axis 1.
     rows from 0 on: table, -> return x + self.weight[: x.shape[1]]; table,
-        Your rows are those for a start_pos of 0, whatever start_pos is. Read from there on, and refuse what does not
-        fit.
+        Your rows are those for a start_pos of 0, whatever it is. Read from start_pos on, and refuse what does not fit.
     wrapped round: = self.weight, -> = self.weight.repeat(9, 1),
         Past the end you begin again at row 0, as a remainder (%) does, and nobody is told. Raise a ValueError.
     the last row again and again: = self.weight, -> = torch.cat((self.weight, self.weight[-1:].expand(50, -1))),
@@ -242,10 +241,12 @@ exercise.slips("""
     the beginning is left to the slice: start_pos < 0 or end > len(table): -> end > len(table):
         You do not refuse a negative start_pos. Counted from the end, it gives a wrong row, or none: then the sum
         crashes or comes out empty.
-    start_pos forgotten in the check: end > len(table): -> x.shape[1] > len(table):
-        You compare seq_len alone with max_seq_len. With start_pos 10, five tokens need 15 rows.
-    seq_len forgotten in the check: end > len(table): -> start_pos >= len(table):
-        You compare start_pos alone with max_seq_len. With start_pos 10, five tokens need 15 rows.
+    start_pos not added in the check: end > len(table): -> x.shape[1] > len(table):
+        A text is let through whose seq_len alone would fit. With start_pos 10, five tokens need 15 rows: compare
+        start_pos + seq_len with max_seq_len.
+    seq_len not added in the check: end > len(table): -> start_pos >= len(table):
+        A text is let through whose start_pos alone would fit. With start_pos 10, five tokens need 15 rows: compare
+        start_pos + seq_len with max_seq_len.
     texts counted in the check: end > len(table): -> start_pos + len(x) > len(table):
         You compare start_pos plus the number of *texts* with max_seq_len. Rows are needed for tokens: x.shape[1].
     channels counted in the check: end > len(table): -> start_pos + x.shape[2] > len(table):
@@ -255,14 +256,15 @@ exercise.slips("""
     the last row refused: end > len(table): -> end >= len(table):
         You refuse a text that needs the last row. Refuse only where start_pos + seq_len is *greater* than max_seq_len.
     an IndexError: raise ValueError( -> raise IndexError(
-        Texts that do not fit end in an IndexError, which a lookup raises by itself too (on a GPU it is a device-side
-        assert, after which the process can no longer use the GPU). Raise a ValueError, before anything is read.
+        Texts that do not fit end in an IndexError, which a lookup raises by itself too. (On a GPU a lookup by a tensor
+        ends in a device-side assert, after which the process can no longer use the GPU.) Raise a ValueError, before
+        anything is read.
     a RuntimeError: raise ValueError( -> raise RuntimeError(
         Texts that do not fit end in a RuntimeError, such as narrow raises. Raise a ValueError before anything is read.
     an AssertionError: raise ValueError( -> raise AssertionError(
         Texts that do not fit end in an AssertionError. Python run with -O leaves out every assert: raise a ValueError.
     row 0 does not learn: table[start_pos:end] -> torch.cat((table[:1].detach(), table[1:]))[start_pos:end]
-        The numbers are right, but the gradient of row 0 is always 0, as with padding_idx=0. It is the first position.
+        The numbers are right, but no gradient reaches row 0, as with padding_idx=0. It is the first position.
     positions kept: table[start_pos:end] -> table[slice(*vars(self).setdefault("kept", (start_pos, end)))]
         Your result is that for the positions of an earlier call of the same module. Work them out in each call.
     rows kept: table[start_pos:end] -> vars(self).setdefault("kept", table[start_pos:end])
@@ -272,7 +274,7 @@ exercise.slips("""
     always float32: x + rows -> x.float() + rows.float()
         Float32 comes out whatever was given. With tokens and table of one dtype, x + rows has that dtype by itself.
     float64 through float32: x + rows -> (x.float() + rows.float()).to(x.dtype)
-        The dtype is right, but float64 has only the seven digits of float32. Add x and rows in the dtype they have.
+        Float64 comes out with only the seven digits of float32. Add x and rows in the dtype they have.
     dropout: x + rows -> nn.functional.dropout(x + rows, 0.1)
         Some numbers are set to 0 at random and the others made larger, as by dropout. The sum alone is asked for.
 """)
@@ -283,7 +285,7 @@ needs_contiguous(exercise, "x")
 
 @exercise.misconception
 class negative_positions_read_from_the_end(LearnedPositionalEmbedding):
-    """A negative start_pos is not refused, and Python reads row -1 as the last row. Raise a ValueError."""
+    """A negative start_pos is not refused: position -1 gets the last row, as index -1 does. Raise a ValueError."""
 
     def forward(self, x, start_pos=0):
         if start_pos + x.shape[1] > len(self.weight):
