@@ -198,7 +198,7 @@ exercise.slips("""
         Your matrix is in float32 whatever the rows are in. Leave them in their own dtype.
     rounded on the way: return solution.T -> return solution.T.float().to(rows.dtype)
         The dtype is right, but the matrix went through float32, and seven digits are left. Fit in the dtype of rows.
-    every k accepted: not 1 <= k < len(rows) -> False
+    k not checked: not 1 <= k < len(rows) -> False
         A k that leaves no row to fit is not refused with a ValueError. Raise one unless 1 <= k < len(rows).
     only a k below 1 refused: not 1 <= k < len(rows) -> k < 1
         A k of len(rows) and more leaves no row to fit, and needs a ValueError. Raise it unless 1 <= k < len(rows).

@@ -82,7 +82,7 @@ exercise.slips("""
     nothing in common with itself: return near, far -> return 0.0, 0.0
         You expect 0 for a row with itself. Sines and cosines of one row are squared there, and no square is negative:
         in each pair they add up to 1.
-    everything fades far out: far = 64.0 -> far = 0.0
+    far positions fade: far = 64.0 -> far = 0.0
         You have 0 for row 1,000,000 with itself, as if it had faded away. Sines and cosines are as large there as
         anywhere: in each pair, their squares add up to 1.
     everything far out fades: far, later, before -> 0.0, 0.0, before
