@@ -321,3 +321,13 @@ def what_the_activation_gives_is_dropped(x, weights, activation):
         activation(x)
         sizes.append(x.double().square().mean().sqrt())
     return torch.stack(sizes)
+
+
+@wrong()
+def divided_by_the_largest_which_may_be_0(x, weights, activation):
+    sizes = []
+    for weight in weights:
+        x = activation(x @ weight.T)
+        largest = x.double().abs().max()
+        sizes.append(largest * (x.double() / largest).square().mean().sqrt())
+    return torch.stack(sizes)

@@ -235,3 +235,10 @@ def expanded_without_a_check(x, group_size):
 @wrong(called="a size below 1 taken for 1")
 def at_least_one(x, group_size):
     return x.repeat_interleave(max(group_size, 1), dim=1)
+
+
+@wrong()
+def a_sum_over_heads_with_weights_of_0_and_1(x, group_size):
+    refuse(group_size)
+    heads = torch.eye(x.shape[1], dtype=x.dtype, device=x.device).repeat_interleave(group_size, dim=0)
+    return torch.einsum("hn,bntd->bhtd", heads, x)

@@ -39,9 +39,9 @@ def attends(layer_class: Any) -> Callable[..., Tensor]:
     """Make of a class the function that runs its layer: after an earlier text, in training or as a model generates."""
 
     def run(x, wq, wk, wv, wo, n_heads, earlier=None, training=True):
-        layer = layer_class(x.shape[-1], n_heads).train(training)
+        layer = layer_class(x.shape[-1], n_heads).train(bool(training))
         weights = dict(zip(WEIGHTS, (wq, wk, wv, wo), strict=True))
-        with torch.set_grad_enabled(training):
+        with torch.set_grad_enabled(training is not False):
             for text in (x,) if earlier is None else (earlier, x):
                 got = functional_call(layer, weights, (text,))
         return got
@@ -137,7 +137,8 @@ def formula(answer: Callable) -> None:
 
 @exercise.property("the gradients of x and of the projections are right")
 def gradients(answer: Callable) -> None:
-    expect_gradients(answer, by_torch, *layer_inputs(2, 5, 12), 3, names=("x", *WEIGHTS), rtol=1e-3, atol=1e-3)
+    for read in (answer, lambda *given: answer(*given, None, None)):  # in training, and after .eval()
+        expect_gradients(read, by_torch, *layer_inputs(2, 5, 12), 3, names=("x", *WEIGHTS), rtol=1e-3, atol=1e-3)
 
 
 @exercise.property("one text after another: nothing is kept from the first one")

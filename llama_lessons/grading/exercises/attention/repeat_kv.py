@@ -65,6 +65,9 @@ def each_head_is_a_copy(answer: Callable) -> None:
             for head in range(shape[1] * group_size):
                 where = f"x of shape {shape}, group_size {group_size}, head {head}"
                 expect_close(got[:, head], x[:, head // group_size], where=where, rtol=0, atol=0)
+    x = draw(1, 2, 3, 4)
+    x[:, 0] = torch.inf  # a sum over heads, with weights of 0 and 1, makes NaN of it
+    expect_close(answer(x, 2)[:, 2:], x[:, [1, 1]], where="heads 2 and 3, if head 0 is infinite", rtol=0, atol=0)
 
 
 @exercise.property("x may be transposed, as a model makes it")

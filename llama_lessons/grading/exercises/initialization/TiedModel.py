@@ -203,6 +203,5 @@ exercise.slips("""
     the head has a bias: bias=False -> bias=True
         Your head has a bias now, which was not there. The bug is elsewhere.
     the norm left out: self.norm(self.embedding(tokens)) -> self.embedding(tokens)
-        Your logits are 50 times too small, as where forward goes past the norm. It was right as it was: the bug stands
-        in the constructor.
+        Your logits are 50 times too small, as where forward goes past the norm. The bug stands in the constructor.
 """)

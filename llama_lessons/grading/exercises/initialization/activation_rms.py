@@ -115,6 +115,7 @@ def four_numbers_by_hand(answer: Callable) -> None:
     x, same = torch.tensor([[3.0, -4.0], [0.0, 0.0]]), torch.eye(2)
     expect_close(answer(x, [same], nn.Identity()), torch.tensor([2.5]), where="[[3, -4], [0, 0]], no activation")
     expect_close(answer(x, [same], torch.relu), torch.tensor([1.5]), where="[[3, -4], [0, 0]], ReLU")
+    expect_close(answer(x, [0 * same, same], torch.relu), torch.zeros(2), where="a layer that gives 0 alone, ReLU")
 
 
 @exercise.property("each layer reads what the layer before it gave, activation and all")

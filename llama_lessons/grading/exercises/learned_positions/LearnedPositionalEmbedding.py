@@ -41,7 +41,7 @@ def use(answer: Callable[[int, int], nn.Module]) -> Callable[..., Tensor]:
     made: dict[tuple, tuple[nn.Module, str]] = {}
 
     def add(
-        table: Tensor, x: Tensor, start_pos: int | None = None, earlier: tuple = (), training: bool = True
+        table: Tensor, x: Tensor, start_pos: int | None = None, earlier: tuple = (), training: bool | None = True
     ) -> Tensor:
         shape = tuple(table.shape)
         if shape not in made:
@@ -53,8 +53,8 @@ def use(answer: Callable[[int, int], nn.Module]) -> Callable[..., Tensor]:
         for call in earlier:
             add(*call)
         module, name = made[shape]
-        module.to(x.device).train(training)
-        with torch.set_grad_enabled(training):
+        module.to(x.device).train(bool(training))
+        with torch.set_grad_enabled(training is not False):
             return torch.func.functional_call(module, {name: table}, (x,) if start_pos is None else (x, start_pos))
 
     return add
@@ -109,6 +109,11 @@ exercise = Exercise(
         "about missing rows, and Python reads a negative row number from the end.",
     ),
 )
+
+
+def after_eval(answer: Callable) -> Callable:
+    """The answer in evaluation, still with gradients."""
+    return lambda table, x, start_pos=0: answer(table, x, start_pos, (), None)
 
 
 def expect_sum(answer: Callable, table: Tensor, x: Tensor, start_pos: int) -> None:
@@ -183,7 +188,8 @@ def called_again(answer: Callable) -> None:
     calls = ((2, 4, 5), (1, 7, 0), (3, 4, 9), (2, 4, 5), (2, 3, 7))
     dtypes = (torch.float32, torch.bfloat16, torch.float64, torch.float32, torch.float16)
     for seed, ((batch, seq_len, start_pos), dtype) in enumerate(zip(calls, dtypes, strict=True)):
-        expect_sum(answer, draw(20, 6, seed=seed, dtype=dtype), draw(batch, seq_len, 6, dtype=dtype), start_pos)
+        for read in (answer, after_eval(answer)):
+            expect_sum(read, draw(20, 6, seed=seed, dtype=dtype), draw(batch, seq_len, 6, dtype=dtype), start_pos)
 
 
 @exercise.property("each call returns a new tensor, in training with gradients, and after .eval() without")
@@ -205,7 +211,8 @@ def not_contiguous(answer: Callable) -> None:
 def gradients(answer: Callable) -> None:
     for max_seq_len, seq_len, start_pos in ((12, 5, 4), (12, 12, 0), (30, 2, 17)):
         args = draw(max_seq_len, 4, seed=9), draw(3, seq_len, 4), start_pos
-        expect_gradients(answer, exact_sum, *args, names=("the table", "x"))
+        for read in (answer, after_eval(answer)):
+            expect_gradients(read, exact_sum, *args, names=("the table", "x"))
     x = draw(2, 5, 4)
     expect_gradients(lambda t: answer(t, x), lambda t: exact_sum(t, x), draw(9, 4), names=("the table (x needs none)",))
 

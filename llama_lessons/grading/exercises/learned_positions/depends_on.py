@@ -117,8 +117,7 @@ exercise.slips("""
         You compare what was added with itself in reverse order. What is the same from both ends, such as one sequence
         in the middle, is not seen: compare every place, and every sequence, with the first one.
     neighbours compared: added - added[:, :1], added - added[:1] -> added.diff(dim=1), added.diff(dim=0)
-        You compare each place, and each sequence, with the next. Many small steps make a large one: compare with the
-        first.
+        You compare each place, and each sequence, with the next. Small steps add up: compare with the first.
     means first: added - added[:, :1], added - added[:1] -> (added - added[:, :1]).mean(0), (added - added[:1]).mean(1)
         For positions you take the mean over the sequences first, and the other way round. They may cancel: compare all.
     one place among many lost: added - added[:, :1], added - added[:1] -> added.std(dim=1), added.std(dim=0)

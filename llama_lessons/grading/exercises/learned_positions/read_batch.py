@@ -124,8 +124,7 @@ exercise.slips("""
         Your result is that of x transposed, as if to fit the table, and transposed back only after attention: so
         attention runs along the batch, and mixes texts that have nothing to do with each other.
     added after attention: return causal_attention(told) -> return causal_attention(x) + rows
-        The rows are added to what attention gives. It has compared and mixed the tokens by then, without their rows:
-        add first.
+        The rows are added to what attention gives: it compares and mixes the tokens without their rows. Add first.
     no attention: return causal_attention(told) -> return told
         Attention is gone: what comes out is the sum alone. Only the rows needed mending.
     tokens added again: causal_attention(told) -> x + causal_attention(told)

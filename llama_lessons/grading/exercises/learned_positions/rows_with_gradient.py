@@ -161,8 +161,7 @@ exercise.slips("""
     small ones left out: grad != 0 -> grad.abs() > 1e-12
         Small gradients are dropped. Whatever is not exactly 0 counts, however small it is.
     squares: grad != 0 -> grad.square() != 0
-        1e-30 is lost, as where numbers are squared (a norm does that too): its square is 0 in float32. Compare it as it
-        is.
+        1e-30 is lost, as where numbers are squared (a norm does that): its square is 0 in float32. Compare it as is.
     1e-60 lost in float64: grad != 0 -> grad.float() != 0
         1e-60 in float64 is lost, as where it is made float32, which makes 0 of it. Compare the numbers with 0 as they
         come, however small.

@@ -96,7 +96,8 @@ def eps_inside_the_root(answer: Callable) -> None:
         want = exact_layer_norm(x, weight, bias, eps)
         expect_close(answer(x, weight, bias, eps), want, where=f"small numbers, eps {eps:g}", atol=2e-5)
     flat, weight, bias = torch.full_like(x, 7.0), draw(8), draw(8, seed=1)
-    expect_close(answer(flat, weight, bias, 1e-5), bias.expand(3, 8), where="a token of equal numbers gives the bias")
+    where = "a token of equal numbers gives the bias"  # 1e-3: x * r - mean * r, with r near 316, is right too
+    expect_close(answer(flat, weight, bias, 1e-5), bias.expand(3, 8), where=where, atol=1e-3)
 
 
 @exercise.property("eps is 1e-5 where it is not given")
@@ -153,8 +154,7 @@ exercise.slips("""
         You take the root first and add eps to the standard deviation. It is added to the variance, inside the root:
         tokens of small numbers come out otherwise.
     the root is missing: (variance + eps).sqrt() -> (variance + eps)
-        You divide by the variance, or by its root twice. The variance has the unit of x squared: divide by the root of
-        variance plus eps, once.
+        You divide by the variance, or by its root twice. Divide by the root of variance plus eps, once.
     multiplies by the root: (v - mean) / -> (v - mean) *
         You multiply by the standard deviation, or divide by torch.rsqrt, which is one over the root. Divide by it.
     not divided at all: / (variance + eps).sqrt() -> / 1

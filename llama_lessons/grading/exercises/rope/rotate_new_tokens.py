@@ -184,8 +184,7 @@ exercise.slips("""
     pairs are neighbours: return -> return tuple(rope.apply_rope(x, cos, sin, "interleaved") for x in (q, k)); return
         Channel 2i is paired with 2i + 1, but this cache is in layout half: i with i + head_dim / 2.
     tables of the other layout: return -> return tuple(neighbours_and_halves(x, cos, sin) for x in (q, k)); return
-        The tables are laid out for neighbours, as with repeat_interleave, but the channels are turned as halves.
-        Use halves for both.
+        The tables are laid out for neighbours (repeat_interleave), the channels turned as halves: halves for both.
     added, not turned: return -> cos = torch.cat((cos, sin), dim=-1); return (q + cos).to(q), (k + cos).to(k); return
         cos and sin are added to q and k, so that q.k depends on where the two tokens stand. Turn each pair instead.
     another default: theta: float = 10_000.0 -> theta: float = 500_000.0

@@ -33,11 +33,9 @@ FREQUENCIES = """
         Your exponents are -(2i + 1) / dim, with the number of a pair's odd channel. Both channels of pair i take that
         of the even one, 2i: the first frequency is 1.
     the power is divided by dim: base**-exponents -> base ** -(exponents * dim) / dim
-        Your frequencies are (base ** -2i) / dim. ** binds more strongly than / and *: put the whole exponent in
-        brackets.
+        Your frequencies are (base ** -2i) / dim. ** binds more strongly than / and *: bracket the exponent.
     the power is multiplied: base**-exponents -> base**-2 * (exponents / 2)
-        Your frequencies are (base ** -2) * i / dim. ** binds more strongly than / and *: put the whole exponent in
-        brackets.
+        Your frequencies are (base ** -2) * i / dim. ** binds more strongly than / and *: bracket the exponent.
     base written in: base**-exponents -> 10_000.0**-exponents
         Your result is that for a base of 10,000, whatever base is. Take the argument.
     base is 500,000 by itself: base: float = 10_000.0 -> base: float = 500_000.0
@@ -57,8 +55,7 @@ FREQUENCIES = """
     an odd dim accepted: if dim % 2: -> if False:
         You accept an odd dim, in which the last sine has no cosine. Raise ValueError before anything else.
     an assert for an odd dim: raise ValueError( -> raise AssertionError(
-        For an odd dim an AssertionError comes. Asserts are for what cannot happen, and python -O leaves them out: raise
-        ValueError.
+        For an odd dim an AssertionError comes. python -O leaves asserts out: raise ValueError.
     an error of torch for an odd dim: raise ValueError( -> raise RuntimeError(
         For an odd dim a RuntimeError comes, such as torch raises where shapes do not fit. Look at dim before anything
         else, and raise ValueError.

@@ -181,8 +181,7 @@ exercise.slips("""
         Positions run along axis 0, the batch: all tokens of a text get the same encoding, and each text another one.
         Tokens stand along axis 1.
     positions run on over rows: (positions, -> (positions + seq_len * torch.arange(len(tokens)).to(tokens)[:, None],
-        Positions run on from one row of the batch to the next. Each row is a text of its own: its first token stands at
-        start_pos.
+        Positions run on from one row of the batch to the next. Each row is a text of its own, from start_pos on.
     the end of the range: start_pos + seq_len -> seq_len
         Your positions run from start_pos to seq_len - 1, as in arange(start_pos, seq_len) or in a slice of seq_len
         rows. seq_len is how many there are, not where they end: the end is start_pos + seq_len.
@@ -196,8 +195,7 @@ exercise.slips("""
     start_pos is not used: (positions, frequencies) -> (positions - start_pos, frequencies)
         Your first token stands at 0, as if start_pos were not used.
     unscaled, from 0: scaled + encodings -> embedding[tokens] + sinusoidal_encoding(positions - start_pos, frequencies)
-        Two things: embeddings are not multiplied by the root of dim, and your first token stands at 0, as if
-        start_pos were not used.
+        Two things: embeddings are not multiplied by the root of dim, and your first token stands at 0.
     positions from 1: (positions, frequencies) -> (positions + 1, frequencies)
         Your first token stands one position too far. It stands at start_pos itself, and positions count from 0.
     positions from the right: (positions, frequencies) -> (positions.flip(0), frequencies)
@@ -205,8 +203,7 @@ exercise.slips("""
     all tokens at start_pos: (positions, frequencies) -> (positions[:1], frequencies)
         All tokens get the encoding of start_pos. The first stands there, the others follow it.
     the token's id as its position: (positions, frequencies) -> (tokens, frequencies)
-        You encode the id of each token. That is its number in the vocabulary; its position is where it stands in the
-        text.
+        You encode the id of each token, its number in the vocabulary. Its position is where it stands in the text.
     the token's id counted from start_pos: (positions, frequencies) -> (tokens + start_pos, frequencies)
         You encode start_pos plus the id of each token. An id is a number in the vocabulary; a position is where a token
         stands in the text.

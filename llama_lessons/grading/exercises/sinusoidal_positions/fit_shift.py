@@ -133,8 +133,7 @@ exercise.slips("""
     transposed: return solution.T -> return solution
         That is the transpose: your matrix is right for row @ M. Asked for is M @ row, with the matrix first.
     fitted backwards: rows[:-k], rows[k:] -> rows[k:], rows[:-k]
-        Your matrix moves rows back by k: the two sets of rows are exchanged. What comes in is a row, what comes out the
-        row k further on.
+        Your matrix moves rows back by k, not on. What comes in is a row, what comes out the row k further on.
     fitted backwards, and transposed: return solution.T -> return torch.linalg.lstsq(after, before).solution
         Two things: your matrix moves rows back instead of on, and it is transposed. For sinusoids the two undo each
         other, since a rotation's transpose turns back; for other rows they do not.

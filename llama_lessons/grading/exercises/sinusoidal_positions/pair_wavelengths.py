@@ -92,8 +92,7 @@ def odd_refused(answer: Callable) -> None:
 exercise.slips(FREQUENCIES)
 exercise.slips("""
     2 pi is missing: 2 * math.pi / frequencies -> 1 / frequencies
-        You return 1 / frequency: after so many positions a pair has moved on by one radian. A full turn is 2 pi
-        radians.
+        You return 1 / frequency: after so many positions a pair has moved by one radian. A full turn is 2 pi.
     the frequencies: 2 * math.pi / frequencies -> frequencies
         You return the frequencies, radians per position. The wavelength is asked for: positions per turn.
     2 pi times the frequency: 2 * math.pi / frequencies -> 2 * math.pi * frequencies

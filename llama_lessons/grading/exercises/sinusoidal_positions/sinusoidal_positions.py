@@ -147,8 +147,7 @@ exercise.slips("""
     cosines only: angles.sin() -> angles.cos()
         Every channel holds a cosine. The even channels take the sine of the same angle.
     cosine with the period 4 pi: angles.cos() -> (angles / 2).cos()
-        Your cosines go half as fast as the sines beside them. Sine and cosine both have the period 2 pi, and take the
-        same angle.
+        Your cosines go half as fast as the sines beside them. Both have the period 2 pi, and take the same angle.
     sine plus cosine in both channels: angles.cos() -> sines + angles.cos(); sines = cosines
         Both channels of a pair hold the same number, sine plus cosine. Keep them apart: 2i has the sine alone, 2i + 1
         the cosine alone.

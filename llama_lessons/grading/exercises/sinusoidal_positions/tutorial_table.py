@@ -120,8 +120,7 @@ exercise.slips("""
     all sines, then all cosines: return table -> return torch.cat((table[:, 0::2], table[:, 1::2]), dim=-1)
         The angles are right now, but sines and cosines no longer stand side by side. Only the exponents were wrong.
     cosine first: return table -> return table.unflatten(1, (-1, 2)).flip(2).flatten(1)
-        The angles are right now, but the cosine stands in channel 2i and the sine in 2i + 1. Only the exponents were
-        wrong.
+        The angles are right now, but the cosine stands in channel 2i. Only the exponents were wrong.
     sines only: math.cos( -> math.sin(
         The angles are right now, but the odd channels hold sines too. Only the exponents were wrong.
     float64 returned: torch.zeros(max_seq_len, dim) -> torch.zeros(max_seq_len, dim, dtype=torch.float64)
