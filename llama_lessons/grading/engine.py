@@ -179,12 +179,12 @@ def _grade(exercise: Exercise, function: Callable, seconds: float, briefly: bool
         except OutOfTime:
             found["problem"] = (
                 f"{exercise.name} was still running after {seconds:g} seconds of computing, where milliseconds are "
-                "enough. Look for a loop that never ends"
+                "enough. Look for a loop that never ends, or takes very many steps"
             )
         except KeyboardInterrupt:
             found["problem"] = (
                 f"{exercise.name} was interrupted after {time.monotonic() - started:.0f} seconds, where milliseconds "
-                "are enough. Look for a loop that never ends"
+                "are enough. Look for a loop that never ends, or takes very many steps"
             )
     found["results"] = tuple(_fill(exercise, results))
     if all(result.passed for result in found["results"]):

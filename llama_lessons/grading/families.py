@@ -28,10 +28,10 @@ def another_error(exercise: Exercise) -> None:
     )
     exercise.add("an assert, no ValueError", assertion, lambda: _around(exercise, error=AssertionError))
     runtime = (
-        "A RuntimeError comes where a ValueError is asked for: torch raises one for sizes that do not fit. Look at "
-        "them before anything else, and raise a ValueError."
+        "A RuntimeError comes where a ValueError is asked for, such as torch raises for sizes that do not fit. Look "
+        "at them before anything else, and raise a ValueError."
     )
-    exercise.add("the error of torch left to speak", runtime, lambda: _around(exercise, error=RuntimeError))
+    exercise.add("a RuntimeError, no ValueError", runtime, lambda: _around(exercise, error=RuntimeError))
 
 
 def no_gradient(exercise: Exercise, name: str, more: str = "") -> None:
@@ -69,8 +69,8 @@ def float32_out(exercise: Exercise, name: str) -> None:
         args[:] = [at_least_float32(arg) if _is_floating(arg) else arg for arg in args]
 
     diagnosis = (
-        "The numbers are right, but half precision comes in and float32 goes out: cast the result back with "
-        f".to({name}.dtype)."
+        "The numbers are right, but half precision comes in and float32 goes out: cast the result back to the dtype "
+        f"in which {name} came."
     )
     exercise.add("float32 goes out", diagnosis, lambda: _around(exercise, before))
 

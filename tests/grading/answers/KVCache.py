@@ -165,10 +165,31 @@ class WithoutAReturn(Wrong):
         super().append(k, v)
 
 
-@wrong(called="nothing kept")
+@wrong(called="what came in returned, nothing counted")
 class KeepsNothing(Wrong):
     def append(self, k, v):
         return k, v
+
+
+@wrong(called="what came in returned, nothing counted")
+class WritesAndNeverCounts(Given):
+    def append(self, k, v):
+        end = self.length + k.shape[2]
+        if end > self.keys.shape[2]:
+            raise ValueError
+        self.keys[:, :, self.length : end], self.values[:, :, self.length : end] = k, v
+        return k, v
+
+
+@wrong(called="counted before it is refused")
+class LooksForRoomLast(Given):
+    def append(self, k, v):
+        start, end = self.length, self.length + k.shape[2]
+        self.keys[:, :, start:end], self.values[:, :, start:end] = k, v
+        self.length = end
+        if end > self.keys.shape[2]:
+            raise ValueError
+        return self.keys[:, :, :end], self.values[:, :, :end]
 
 
 @wrong(called="grows when full")
@@ -309,7 +330,7 @@ class KeptInAList(Given):
         return tuple(torch.cat(x, dim=2) for x in zip(*self.pieces, strict=True))
 
 
-@wrong(called="the error of torch left to speak")
+@wrong(called="a RuntimeError, no ValueError")
 class WithoutALook(Given):
     def append(self, k, v):
         self.keys[:, :, self.length : self.length + k.shape[2]] = k

@@ -401,3 +401,17 @@ class SharesItsTableWithOthers(Ours):
     def __init__(self, max_seq_len, dim):
         super().__init__(max_seq_len, dim)
         self.weight = TABLES.setdefault((max_seq_len, dim), self.weight)
+
+
+@wrong()
+@module
+def no_gradient_in_evaluation(self, x, start_pos=0):
+    read = rows(self, x, start_pos)
+    return x + (read if self.training else read.detach())
+
+
+@wrong()
+@module
+def rows_of_evaluation_kept(self, x, start_pos=0):
+    kept, read = self.__dict__.setdefault("kept", {}), rows(self, x, start_pos)
+    return x + (read if self.training else kept.setdefault((start_pos, x.shape[1]), read.clone()))

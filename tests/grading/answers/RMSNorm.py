@@ -85,7 +85,7 @@ class GainsTwice(norms.RMSNorm):
         return super().forward(x) * self.weight.to(x.dtype)
 
 
-@wrong(called="eps is learned")
+@wrong(called="a single number is learned too")
 class LearnsItsEps(nn.Module):
     def __init__(self, dim, eps=1e-5):
         super().__init__()
@@ -228,7 +228,7 @@ class Gamma(nn.Module):
         return norms.rms_norm(x, self.gamma, self.eps)
 
 
-@wrong(called="a bias too")
+@wrong(called="one parameter too many")
 class Beta(norms.RMSNorm):
     def __init__(self, dim, eps=1e-5):
         super().__init__(dim, eps)
@@ -308,7 +308,7 @@ class NoGradientsInHalfPrecision(norms.RMSNorm):
         return super().forward(x) if x.dtype == torch.float32 else super().forward(x).detach()
 
 
-@wrong(called="a bias too, and float32 out")
+@wrong(called="one parameter too many, and float32 out")
 class BiasInFloat32(norms.RMSNorm):
     def __init__(self, dim, eps=1e-5):
         super().__init__(dim, eps)
@@ -316,3 +316,13 @@ class BiasInFloat32(norms.RMSNorm):
 
     def forward(self, x):
         return super().forward(x) + self.bias
+
+
+@wrong(called="a single number is learned too")
+class LearnsAScale(norms.RMSNorm):
+    def __init__(self, dim, eps=1e-5):
+        super().__init__(dim, eps)
+        self.scale = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, x):
+        return super().forward(x) * self.scale.to(x.dtype)

@@ -308,3 +308,15 @@ class RemembersItsFirstText(Tied):
     def forward(self, tokens):
         self.kept = tokens if self.kept is None else self.kept
         return super().forward(self.kept)
+
+
+@wrong(called=None)
+class DrawsALittleTooLarge(Tied):
+    def draw(self, weight):
+        nn.init.normal_(weight, std=0.025)
+
+
+@wrong(called=None)
+class DrawsEvenlyUpToTwice(Tied):
+    def draw(self, weight):
+        nn.init.uniform_(weight, -0.04, 0.04)

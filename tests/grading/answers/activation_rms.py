@@ -218,7 +218,7 @@ for name, size in {
     "divided by the channels alone": lambda x: (x.double().square().sum() / x.size(-1)).sqrt(),
     "the largest number": lambda x: x.double().flatten().norm(p=float("inf")),
     "only what is not 0": lambda x: x[x != 0].double().square().mean().sqrt(),
-    "squared in place": lambda x: x.double().mul_(x.double()).mean().sqrt(),
+    "the next layer reads the squares": lambda x: x.double().mul_(x.double()).mean().sqrt(),
     None: lambda x: x.double().square().mean(dim=-1).sqrt().max(),
 }.items():
     wrong(called=name)(measured(size))
@@ -300,4 +300,34 @@ def weights_turned_in_place(x, weights, activation):
     for weight in weights:
         x = activation(x @ weight.t_().double())
         sizes.append(x.square().mean().sqrt())
+    return torch.stack(sizes)
+
+
+@wrong(called="the next layer reads the squares")
+def squares_under_the_same_name(x, weights, activation):
+    sizes = []
+    for weight in weights:
+        x = activation(x @ weight.T)
+        x = x**2
+        sizes.append(x.double().mean().sqrt())
+    return torch.stack(sizes)
+
+
+@wrong(called="no activation")
+def what_the_activation_gives_is_dropped(x, weights, activation):
+    sizes = []
+    for weight in weights:
+        x = x @ weight.T
+        activation(x)
+        sizes.append(x.double().square().mean().sqrt())
+    return torch.stack(sizes)
+
+
+@wrong()
+def divided_by_the_largest_which_may_be_0(x, weights, activation):
+    sizes = []
+    for weight in weights:
+        x = activation(x @ weight.T)
+        largest = x.double().abs().max()
+        sizes.append(largest * (x.double() / largest).square().mean().sqrt())
     return torch.stack(sizes)

@@ -249,7 +249,7 @@ def sine_and_cosine_in_the_same_place(x, cos, sin):
     return torch.cat((a * cos - b * sin, a * cos + b * sin), dim=-1).to(x.dtype)
 
 
-@wrong(called="x.float() taken for a copy")
+@wrong(called="a cast taken for a copy")
 def written_into_what_float_gave(x, cos, sin):
     y = x.float()
     a, b = y.chunk(2, dim=-1)

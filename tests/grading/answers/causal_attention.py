@@ -226,9 +226,14 @@ def fused_with_the_mask_the_wrong_way(q, k, v):
     return fused(q, k, v, attn_mask=~lower(q, k))
 
 
-@wrong(called="ones and zeros added")
+@wrong(called="ones added, not infinity")
 def fused_with_a_mask_of_numbers(q, k, v):
     return fused(q, k, v, attn_mask=lower(q, k).float())
+
+
+@wrong(called="ones added, not infinity")
+def one_taken_from_later_scores(q, k, v):
+    return fused(q, k, v, attn_mask=-(~lower(q, k)).float())
 
 
 @wrong(called="nothing but NaN")
@@ -321,11 +326,32 @@ def first_row_of_the_batch_for_all(q, k, v):
     return attention.manual_causal_attention(q, k[:1].expand_as(k), v)
 
 
-@wrong(called="q divided in place")
+@wrong(called="q changed in place")
 def changes_its_queries(q, k, v):
     refuse(q, k)
     q /= q.shape[-1] ** 0.5
     return ((q.float() @ k.float().mT).masked_fill(~lower(q, k), -torch.inf).softmax(-1) @ v.float()).to(q.dtype)
+
+
+@wrong(called="q changed in place")
+def results_written_into_its_queries(q, k, v):
+    mixed, out = fused_with_a_mask(q, k, v), q.float()
+    out[:] = mixed
+    return out.to(q.dtype)
+
+
+@wrong(called="half precision rounded on the way")
+def powers_rounded_and_then_divided(q, k, v):
+    refuse(q, k)
+    scores = (q.float() @ k.float().mT / q.shape[3] ** 0.5).masked_fill(~lower(q, k), -torch.inf)
+    powers = (scores - scores.amax(-1, keepdim=True)).exp()
+    return ((powers.to(q.dtype) @ v).float() / powers.sum(-1, keepdim=True)).to(q.dtype)
+
+
+@wrong(called="half precision cannot be multiplied")
+def queries_alone_in_float32(q, k, v):
+    refuse(q, k)
+    return F.scaled_dot_product_attention(q.float(), k, v, attn_mask=lower(q, k)).to(q.dtype)
 
 
 @wrong(called="only for contiguous inputs")

@@ -290,3 +290,35 @@ def bfloat16_through_float16(tokens, embedding, start_pos=0):
 @wrong(called=None)
 def encodings_in_bfloat16_for_every_half(tokens, embedding, start_pos=0):
     return embedded(tokens, embedding, start_pos, torch.bfloat16 if embedding.dtype == torch.float16 else torch.float32)
+
+
+@wrong(called="the end of the range")
+def cut_out_of_a_table_that_is_too_short(tokens, embedding, start_pos=0):
+    seq_len, dim = tokens.shape[1], embedding.shape[1]
+    rows = encodings(0, seq_len, dim, embedding.device)[start_pos : start_pos + seq_len]
+    return (embedding[tokens] * math.sqrt(dim) + rows).to(embedding.dtype)
+
+
+@wrong(called="positions from 0 to the end")
+def encodings_that_are_not_cut(tokens, embedding, start_pos=0):
+    rows = encodings(0, start_pos + tokens.shape[1], embedding.shape[1], embedding.device)
+    return (embedding[tokens] * math.sqrt(embedding.shape[1]) + rows).to(embedding.dtype)
+
+
+@wrong(called=None)
+def zeros_before_the_encodings(tokens, embedding, start_pos=0):
+    rows = encodings(0, tokens.shape[1], embedding.shape[1], embedding.device)
+    rows = nn.functional.pad(rows, (0, 0, start_pos, 0))
+    return (embedding[tokens] * math.sqrt(embedding.shape[1]) + rows).to(embedding.dtype)
+
+
+@wrong(called="one position too many")
+def with_the_end_of_the_range_itself(tokens, embedding, start_pos=0):
+    rows = encodings(start_pos, tokens.shape[1] + 1, embedding.shape[1], embedding.device)
+    return (embedding[tokens] * math.sqrt(embedding.shape[1]) + rows).to(embedding.dtype)
+
+
+@wrong(called="positions for the whole batch")
+def as_many_positions_as_ids(tokens, embedding, start_pos=0):
+    rows = encodings(start_pos, tokens.numel(), embedding.shape[1], embedding.device)
+    return (embedding[tokens] * math.sqrt(embedding.shape[1]) + rows).to(embedding.dtype)

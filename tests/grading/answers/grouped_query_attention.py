@@ -126,7 +126,7 @@ def heads_merged_by_the_mean(q, k, v):
     return mixed.mean(dim=2, keepdim=True).expand_as(mixed).flatten(2)
 
 
-@wrong(called="heads not repeated")
+@wrong(called="no copy for each query head")
 def broadcast_and_hope(q, k, v):
     refuse(q, k)
     scores = torch.einsum("bihd,bjhd->bhij", q.float(), k.float()) / q.shape[3] ** 0.5
@@ -147,7 +147,7 @@ def groups_of_different_sizes(q, k, v):
     return with_the_course(q, k[:, :, owner], v[:, :, owner])
 
 
-@wrong(called="the error of torch left to speak")
+@wrong(called="a RuntimeError, no ValueError")
 def leaves_it_to_torch_to_refuse(q, k, v):
     past = torch.ones(q.shape[1], k.shape[1], dtype=torch.bool).tril(k.shape[1] - q.shape[1])
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))

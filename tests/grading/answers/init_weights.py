@@ -320,7 +320,7 @@ def first_rows_zeroed(model, std=0.02):
     change(model, ("embedding", "head", "projection", "residual"), lambda p: p[0].zero_())
 
 
-@wrong(called="the first row of a table set to 0")
+@wrong(called="zeros in a table")
 def a_row_for_padding(model, std=0.02):
     initialization.gpt2_init_(model, std)
     change(model, ("embedding",), lambda p: p[0].fill_(0))
@@ -418,3 +418,18 @@ def a_generator_without_a_seed(model, std=0.02):
 def o_proj_counted(model, std=0.02):
     roles = initialization.parameter_roles(model)
     over_root_of(lambda model: max(1, sum("o_proj" in name for name in roles)))(model, std)
+
+
+wrong(called=None)(over_root_of(lambda model: count(model, "residual") + 1))
+
+
+@wrong(called=None)
+def gains_between_0_and_1(model, std=0.02):
+    initialization.gpt2_init_(model, std)
+    change(model, ("gain",), lambda p: p.uniform_())
+
+
+@wrong(called=None)
+def projections_larger_by_the_root_of_2(model, std=0.02):
+    initialization.gpt2_init_(model, std)
+    change(model, ("projection",), lambda p: p.normal_(0, std * math.sqrt(2)))

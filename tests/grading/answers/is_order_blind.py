@@ -111,7 +111,7 @@ def by_the_name_of_the_function(mix, x):
     return "position" not in mix.__name__
 
 
-@wrong(called="x shuffled in place")
+@wrong(called="x changed in place")
 def shuffles_x_itself(mix, x):
     before = mix(x)
     for order in orders_of(x):

@@ -180,7 +180,7 @@ def by_a_view(x, weight, bias, eps=1e-5):
     return (y * weight + bias).view(x.shape).to(x.dtype)
 
 
-@wrong(called="x.float() taken for a copy")
+@wrong(called="a cast taken for a copy")
 def in_place_through_float(x, weight, bias, eps=1e-5):
     v = x.float()
     v -= v.mean(-1, keepdim=True)
@@ -224,3 +224,16 @@ def variance_by_einsum(x, weight, bias, eps=1e-5):
 def no_gradients_in_half_precision(x, weight, bias, eps=1e-5):
     y = norms.layer_norm(x, weight, bias, eps)
     return y if x.dtype == torch.float32 else y.detach()
+
+
+@wrong(called="a new axis in second place")
+def new_axes_in_second_place(x, weight, bias, eps=1e-5):
+    y = x.float()
+    y = (y - y.mean(-1)[:, None]) / torch.sqrt(y.var(-1, correction=0)[:, None] + eps)
+    return (y * weight + bias).to(x.dtype)
+
+
+@right
+def a_group_norm_of_one_group(x, weight, bias, eps=1e-5):
+    tokens = x.float().reshape(-1, x.shape[-1])
+    return F.group_norm(tokens, 1, weight.float(), bias.float(), eps).reshape(x.shape).to(x.dtype)

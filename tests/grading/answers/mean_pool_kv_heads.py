@@ -133,7 +133,7 @@ def divided_and_then_added_in_its_own_dtype(weight, n_kv_heads, pooled_kv_heads)
     return torch.cat([sum(head / group for head in heads[i : i + group]) for i in range(0, n_kv_heads, group)])
 
 
-@wrong(called="added up in weight itself")
+@wrong(called="weight changed in place")
 def added_into_the_first_head(weight, n_kv_heads, pooled_kv_heads):
     refuse(weight, n_kv_heads, pooled_kv_heads)
     group, means = n_kv_heads // pooled_kv_heads, []
@@ -173,7 +173,7 @@ def asserts(weight, n_kv_heads, pooled_kv_heads):
     return attention.mean_pool_kv_heads(weight, n_kv_heads, pooled_kv_heads)
 
 
-@wrong(called="the error of torch left to speak")
+@wrong(called="a RuntimeError, no ValueError")
 def reshaped_without_a_look(weight, n_kv_heads, pooled_kv_heads):
     group, head_dim = n_kv_heads // pooled_kv_heads, weight.shape[0] // n_kv_heads
     return weight.reshape(pooled_kv_heads, group, head_dim, -1).mean(dim=1).flatten(0, 1)
@@ -223,7 +223,7 @@ def into_memory_of_an_earlier_call(weight, n_kv_heads, pooled_kv_heads):
     return memory.setdefault((out.shape, out.dtype), torch.empty_like(out)).copy_(out)
 
 
-@wrong(called="added up in weight itself")
+@wrong(called="weight changed in place")
 def added_to_the_first_head(weight, n_kv_heads, pooled_kv_heads):
     refuse(weight, n_kv_heads, pooled_kv_heads)
     group_size = n_kv_heads // pooled_kv_heads

@@ -116,7 +116,7 @@ def asserts(x, group_size):
     return x.repeat_interleave(group_size, dim=1)
 
 
-@wrong(called="the error of torch left to speak")
+@wrong(called="a RuntimeError, no ValueError")
 def leaves_it_to_stack(x, group_size):
     return torch.stack([x] * group_size, dim=2).flatten(1, 2)
 
@@ -148,7 +148,7 @@ def copies_behind_the_tokens(x, group_size):
     return copies.reshape(batch, heads * group_size, seq_len, head_dim)
 
 
-@wrong(called="expanded and then viewed")
+@wrong(called="expanded without a copy")
 def viewed_after_expand(x, group_size):
     refuse(group_size)
     batch, heads, seq_len, head_dim = x.shape
@@ -162,7 +162,19 @@ def group_size_taken_for_query_heads(x, group_size):
     return x.repeat_interleave(group_size // x.shape[1], dim=1)
 
 
-@wrong(called="only reshaped")
+@wrong(called="expanded without a copy")
+def expanded_along_the_heads(x, group_size):
+    refuse(group_size)
+    return x.expand(-1, x.shape[1] * group_size, -1, -1)
+
+
+@wrong(called="sizes do not match")
+def copied_and_reshaped_as_before(x, group_size):
+    refuse(group_size)
+    return x.unsqueeze(2).expand(-1, -1, group_size, -1, -1).reshape(x.shape)
+
+
+@wrong(called="sizes do not match")
 def viewed_with_more_heads(x, group_size):
     refuse(group_size)
     batch, heads, seq_len, head_dim = x.shape
@@ -223,3 +235,10 @@ def expanded_without_a_check(x, group_size):
 @wrong(called="a size below 1 taken for 1")
 def at_least_one(x, group_size):
     return x.repeat_interleave(max(group_size, 1), dim=1)
+
+
+@wrong()
+def a_sum_over_heads_with_weights_of_0_and_1(x, group_size):
+    refuse(group_size)
+    heads = torch.eye(x.shape[1], dtype=x.dtype, device=x.device).repeat_interleave(group_size, dim=0)
+    return torch.einsum("hn,bntd->bhtd", heads, x)

@@ -278,3 +278,17 @@ def with_an_assert_of_its_own(x, weight, eps=1e-5):
     assert weight.shape == x.shape[-1:], "weight"
     y = x.float()
     return (y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + eps) * weight.float()).to(x.dtype)
+
+
+@wrong(called="a new axis in second place")
+def unsqueezed_in_second_place(x, weight, eps=1e-5):
+    refuse(x, weight)
+    y = x.float()
+    return (y * torch.rsqrt(y.pow(2).mean(-1) + eps).unsqueeze(1) * weight).to(x.dtype)
+
+
+@wrong(never=("a new axis in second place",))
+def a_new_axis_for_two_axes_alone(x, weight, eps=1e-5):
+    refuse(x, weight)
+    y = x.float()
+    return (y * torch.rsqrt(y.pow(2).mean(-1, keepdim=x.ndim != 3) + eps) * weight).to(x.dtype)

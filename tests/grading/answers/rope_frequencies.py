@@ -203,13 +203,13 @@ def exact_where_float32_is(head_dim, theta=10_000.0):
     return 1.0 / theta ** (torch.arange(0, head_dim, 2) / head_dim).double()
 
 
-@wrong(called="whole-number division")
+@wrong(called="all frequencies are 1")
 def rounded_down(head_dim, theta=10_000.0):
     refuse_odd(head_dim)
     return torch.tensor([theta ** (-2 * (i // head_dim)) for i in range(head_dim // 2)], dtype=torch.float64)
 
 
-@wrong(called="theta cut to a whole number")
+@wrong(called="theta made a whole number")
 def a_whole_theta(head_dim, theta=10_000.0):
     return rope.rope_frequencies(head_dim, int(theta))
 

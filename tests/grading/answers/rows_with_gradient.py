@@ -132,7 +132,7 @@ def numpy_s_ints(grad):
     return [] if grad is None else list(np.nonzero((grad.cpu().numpy() != 0).any(1))[0])
 
 
-@wrong(called="sum over the channels")
+@wrong(called="cancelling numbers lost")
 def by_the_mean(grad):
     return [] if grad is None else (grad.mean(dim=1) != 0).nonzero().flatten().tolist()
 
@@ -152,7 +152,7 @@ def by_isclose(grad):
     return [] if grad is None else [i for i, r in enumerate(grad) if not torch.allclose(r, torch.zeros_like(r))]
 
 
-@wrong(called="float64 made float32")
+@wrong(called="1e-60 lost in float64")
 def by_a_float32_array(grad):
     return [] if grad is None else np.flatnonzero(grad.cpu().float().numpy().any(axis=1)).tolist()
 

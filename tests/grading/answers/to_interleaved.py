@@ -88,10 +88,10 @@ def without_gradients(weight, n_heads):
         return rope.to_interleaved(weight, n_heads)
 
 
-NAMES = ("heads forgotten", "the other direction", "not reordered")
+NAMES = ("one big head", "the other direction", "not reordered")
 
 
-@wrong(called="torch raises, not you")
+@wrong(called="a RuntimeError for sizes that do not fit")
 def only_refused_by_torch(weight, n_heads):
     return weight.unflatten(0, (n_heads, 2, -1)).transpose(1, 2).flatten(0, 2)
 
@@ -107,14 +107,14 @@ def all_but_the_first_head_zero(weight, n_heads):
     return torch.cat((rope.to_interleaved(weight[:size], 1), rope.to_interleaved(weight, n_heads)[size:] * 0))
 
 
-@wrong(called="heads forgotten")
+@wrong(called="one big head")
 def over_all_rows(weight, n_heads):
     refuse(weight, n_heads)
     first, second = weight.chunk(2)
     return torch.stack((first, second), dim=1).reshape(weight.shape)
 
 
-@wrong(called="heads forgotten, and the other direction")
+@wrong(called="one big head, and the other direction")
 def even_rows_then_odd_ones(weight, n_heads):
     refuse(weight, n_heads)
     return torch.cat((weight[0::2], weight[1::2]))
@@ -173,7 +173,7 @@ def view_of_another_order(weight, n_heads):
     return weight.reshape(2, n_heads, -1, *weight.shape[1:]).transpose(1, 2).reshape(weight.shape)
 
 
-@wrong(called="heads forgotten")
+@wrong(called="one big head")
 def halves_of_the_whole(weight, n_heads):
     refuse(weight, n_heads)
     return weight.unflatten(0, (2, n_heads, -1)).movedim(0, 2).flatten(0, 2)
@@ -206,7 +206,7 @@ def a_weight_alone_by_index(weight, n_heads):
     return weight.reshape(n_heads, 2, rows // n_heads // 2, dim).transpose(1, 2).reshape(rows, dim)
 
 
-@wrong(called="the size of a head from the columns")
+@wrong(called="as many columns as rows")
 def a_query_projection_alone(weight, n_heads):
     refuse(weight, n_heads)
     head_dim = weight.shape[-1] // n_heads

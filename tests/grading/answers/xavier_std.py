@@ -138,7 +138,7 @@ for name, formula in {
     "the 2 is missing": lambda a, b: 1 / math.sqrt(a + b),
     "the variance": lambda a, b: 1 / ((a + b) / 2),
     "the root of the 2 alone": lambda a, b: 2**0.5 / (a + b),
-    "the 2 outside the root": lambda a, b: 2 * (a + b) ** -0.5,
+    "too large by the root of 2": lambda a, b: 2 * (a + b) ** -0.5,
     "the mean, not one over it": lambda a, b: np.sqrt(np.mean([a, b])).item(),
     "the geometric mean": lambda a, b: (a * b) ** -0.25,
     "the product of the fans": lambda a, b: 2**0.5 * a**-0.5 * b**-0.5,
@@ -177,7 +177,7 @@ def no_use_for_gain(fan_in, fan_out, gain=1):
     return (0.5 * (fan_in + fan_out)) ** -0.5
 
 
-@wrong(called="the mean rounded down")
+@wrong(called="the mean made a whole number")
 def a_whole_mean(fan_in, fan_out, gain=1.0):
     refuse(fan_in, fan_out)
     return gain * ((fan_in + fan_out) // 2) ** -0.5
@@ -187,3 +187,13 @@ def a_whole_mean(fan_in, fan_out, gain=1.0):
 def divided_by_2_once_more(fan_in, fan_out, gain=1.0):
     refuse(fan_in, fan_out)
     return gain * math.sqrt(1 / (fan_in + fan_out) / 2)
+
+
+for name, formula in {
+    "the mean of two variances": lambda a, b: ((1 / a + 1 / b) / 2) ** 0.5,
+    "the geometric mean": lambda a, b: (a**-0.5 * b**-0.5) ** 0.5,
+    "the larger fan": lambda a, b: min(a**-0.5, b**-0.5),
+    "too large by the root of 2": lambda a, b: math.sqrt(4 / (a + b)),
+    "the mean made a whole number": lambda a, b: 1 / math.sqrt(int((a + b) / 2)),
+}.items():
+    wrong(called=name)(with_gain(formula))

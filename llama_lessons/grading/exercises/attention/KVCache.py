@@ -118,7 +118,7 @@ def too_many_refused(answer: Callable) -> None:
 def as_before_a_refusal(answer: Callable) -> None:
     for room, sizes in ((4, (3, 2, 1)), (5, (2, 4, 3)), (5, (1, 1, 100, 2))):
         if not expect_kept(answer, *pair(1, 2, 110, 4), room, sizes)[4]:
-            raise Mismatch(f"a cache for {room}, after pieces of {sizes}: expected nothing of a refused piece in it")
+            raise Mismatch(f"a cache for {room}, after pieces of {sizes}: expected its memory as before a refusal")
 
 
 @exercise.property("two caches do not know of each other")
@@ -132,8 +132,9 @@ def join(cache: KVCache, k: Tensor, v: Tensor, filled: int | None = None) -> Non
 
 
 exercise.slips("""
-    nothing kept: start = self.length -> return k, v
-        You return what came in and keep nothing. The next tokens need the keys and values of all before them.
+    what came in returned, nothing counted: start = self.length -> return k, v
+        You return what came in, and self.length does not grow. The next tokens need the keys and values of all before
+        them: write these into the memory and count them.
     what came in returned: return self.keys[:, :, filled], self.values[:, :, filled] -> return k, v
         You return the keys and values that just came in. Attention of the new tokens needs all so far.
     only the new tokens returned: slice(0, end) -> slice(start, end)
@@ -193,7 +194,7 @@ exercise.slips("""
         Where there is no room, you begin again at place 0, and the text so far is lost. Raise a ValueError.
     grows when full: raise ValueError("no room") -> join(self, self.keys, self.values)
         Where there is no room, you take more memory. The cache is for max_seq_len tokens: raise a ValueError.
-    the error of torch left to speak: end > self.keys.shape[2] -> False
+    a RuntimeError, no ValueError: end > self.keys.shape[2] -> False
         You leave it to torch to refuse. Several tokens too many end in a RuntimeError about sizes, and a single one in
         a full cache is lost without a word. Look first whether there is room, and raise a ValueError.
     counted, and torch left to refuse: raise ValueError("no room") -> self.length = end
@@ -207,12 +208,15 @@ exercise.slips("""
     refused after it was written: end > self.keys.shape[2] -> end > self.keys.shape[2] and k.shape[2] == 1
         A single token too many is refused with a ValueError, but of several torch says that they do not fit, as where
         you look for room after you write. Look first.
+    counted before it is refused: raise ValueError -> self.keys[:, :, start:] = k; self.length = end; raise ValueError
+        A single token too many is counted and then refused with a ValueError, but of several torch says that they do
+        not fit, as where you look for room after you write and count. Look first.
     a RuntimeError: raise ValueError -> raise RuntimeError
         Too many tokens end in a RuntimeError, a single one too. Asked for is a ValueError.
     an assert: raise ValueError -> raise AssertionError
         Too many tokens end in an AssertionError; python -O leaves an assert out. Write if and raise ValueError(...).
     the last place refused: end > -> end >=
-        You refuse to fill the last place: >= where > is meant. max_seq_len tokens fit.
+        You refuse to fill the last place, as with >= where > is meant. max_seq_len tokens fit.
     only a full cache refused: end > self.keys -> start == self.keys
         A full cache refuses, one with too few places left does not: it is self.length + k.shape[2] that has to fit.
     only the size of the new piece looked at: end > self.keys -> k.shape[2] > self.keys

@@ -39,9 +39,9 @@ def attends(layer_class: Any) -> Callable[..., Tensor]:
     """Make of a class the function that runs its layer: after an earlier text, in training or as a model generates."""
 
     def run(x, wq, wk, wv, wo, n_heads, earlier=None, training=True):
-        layer = layer_class(x.shape[-1], n_heads).train(training)
+        layer = layer_class(x.shape[-1], n_heads).train(bool(training))
         weights = dict(zip(WEIGHTS, (wq, wk, wv, wo), strict=True))
-        with torch.set_grad_enabled(training):
+        with torch.set_grad_enabled(training is not False):
             for text in (x,) if earlier is None else (earlier, x):
                 got = functional_call(layer, weights, (text,))
         return got
@@ -117,12 +117,13 @@ def one_token(answer: Callable) -> None:
 @exercise.property("causal: later tokens change nothing")
 def causal(answer: Callable) -> None:
     x, *weights = layer_inputs(2, 6, 12)
-    for n_heads in (1, 3):
-        before = answer(x, *weights, n_heads)
+    for n_heads, training in ((1, True), (3, True), (3, False)):
+        before = answer(x, *weights, n_heads, None, training)
         for first in (5, 3, 1):
             new = torch.cat((x[:, :first], draw(2, 6 - first, 12, seed=9)), dim=1)
-            where = f"n_heads {n_heads}, tokens 0 to {first - 1} of 6, after later ones were replaced"
-            expect_close(answer(new, *weights, n_heads)[:, :first], before[:, :first], where=where, atol=1e-4)
+            where = f"n_heads {n_heads}, {dict(MODES)[training]}, tokens 0 to {first - 1} of 6, later ones replaced"
+            after = answer(new, *weights, n_heads, None, training)
+            expect_close(after[:, :first], before[:, :first], where=where, atol=1e-4)
 
 
 @exercise.property("agrees with torch's own multi-head attention, in training and after it")
@@ -136,7 +137,8 @@ def formula(answer: Callable) -> None:
 
 @exercise.property("the gradients of x and of the projections are right")
 def gradients(answer: Callable) -> None:
-    expect_gradients(answer, by_torch, *layer_inputs(2, 5, 12), 3, names=("x", *WEIGHTS), rtol=1e-3, atol=1e-3)
+    for read in (answer, lambda *given: answer(*given, None, None)):  # in training, and after .eval()
+        expect_gradients(read, by_torch, *layer_inputs(2, 5, 12), 3, names=("x", *WEIGHTS), rtol=1e-3, atol=1e-3)
 
 
 @exercise.property("one text after another: nothing is kept from the first one")

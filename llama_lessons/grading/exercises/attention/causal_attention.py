@@ -98,7 +98,7 @@ def formula(answer: Callable) -> None:
         expect_close(answer(q, k, v), by_formula(q, k, v), where=f"q, k and v of shape {shape}")
 
 
-@exercise.property("later tokens change nothing, whatever they are")
+@exercise.property("without cached keys: nothing changes when later tokens are replaced")
 def later_tokens(answer: Callable) -> None:
     given = inputs(2, 2, 6, 6, 8)
     before = answer(*given)
@@ -173,9 +173,9 @@ exercise.slips("""
         q, k and v are multiplied in the dtype in which they came. Half precision rounds scores and weights to two or
         three digits, and in float16 a sum beyond 65,504 is infinite. Convert with .float() first, and back at the end.
     bfloat16 is not cast: at_least_float32(x) for x -> (x if x.dtype == torch.bfloat16 else at_least_float32(x)) for x
-        Bfloat16 is not computed in float32. It holds large scores, but only two to three digits of them: cast it too.
+        Bfloat16 is not computed in float32. It holds large scores, but only two to three digits of them: cast it first.
     float16 is not cast: at_least_float32(x) for x -> (x if x.dtype == torch.float16 else at_least_float32(x)) for x
-        Float16 is not computed in float32. It keeps three digits, and a sum beyond 65,504 is infinite: cast it too.
+        Float16 is not computed in float32. It keeps three digits, and a sum beyond 65,504 is infinite: cast it first.
     weights in half precision: hidden.softmax(dim=-1) -> at_least_float32(hidden.softmax(dim=-1).to(dtype))
         The weights are rounded to half precision before they mix the values. Convert the result alone, at the end.
     only is_causal=True: q, k, v = ( -> return F.scaled_dot_product_attention(q, k, v, is_causal=True); q, k, v = (
@@ -220,17 +220,17 @@ def the_formula_alone_with_a_mask_of_float32(q, k, v):
 
 @exercise.misconception
 def the_formula_alone_counted_from_the_first_key(q, k, v):
-    """Three things that are asked for are missing. With cached keys the queries are the last places, but your mask
-    begins at place 0: triu and tril need key_len - query_len more. Half precision has to be converted with .float()
-    first, and back at the end. And more queries than keys are to be refused.
+    """Three things that are asked for are missing. With cached keys the queries are the last places, but yours begin at
+    place 0: add key_len - query_len, in triu or tril too. Half precision has to be converted with .float() first, and
+    back at the end. And more queries than keys are to be refused.
     """
     scores = q @ k.transpose(2, 3) / q.shape[3] ** 0.5
     return scores.masked_fill(torch.ones_like(scores).triu(1) == 1, float("-inf")).softmax(dim=-1) @ v
 
 
 @exercise.misconception
-def half_precision_left_to_scaled_dot_product_attention(q, k, v):
-    """scaled_dot_product_attention rounds half precision on its way: .float() first, .to(q.dtype) last."""
+def half_precision_rounded_on_the_way(q, k, v):
+    """Half precision is rounded on the way, as by scaled_dot_product_attention: .float() first, .to(q.dtype) last."""
     if q.shape[2] > k.shape[2]:
         raise ValueError("more queries than keys")
     past = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril(k.shape[2] - q.shape[2])

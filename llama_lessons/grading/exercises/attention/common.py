@@ -49,7 +49,7 @@ SLIPS = """
         Every token reads every other, later ones too. A model that is to predict the next token would find it among its
         inputs. Hide the scores of later places before the softmax.
     mask turned round: .triu(key_len - query_len + 1) -> .tril(key_len - query_len - 1)
-        Each token reads itself and the tokens after it: your mask hides the past. Row i of the scores is query i, and
+        Each token reads itself and the tokens after it: the past is hidden. Row i of the scores is query i, and
         it may read the keys, the columns, up to its own place: the lower triangle stays.
     hidden and read exchanged: .masked_fill(later, -> .masked_fill(~later,
         Each token reads those after it alone, and the last one gets NaN. masked_fill hides where its mask is True.
@@ -114,18 +114,18 @@ SLIPS = """
     hidden scores are the lowest number of q's dtype: float("-inf") -> torch.finfo(dtype).min
         You hide scores with the lowest number of q's dtype. That of float16 is -65,504, and a real score in float32 can
         fall below it: then the hidden places win. float("-inf") is below all of them.
-    ones and zeros added: scores.masked_fill(later, float("-inf")) -> scores + ~later
-        You add 1 to scores that may be read and 0 to the others. What is added has to be 0 and minus infinity.
+    ones added, not infinity: scores.masked_fill(later, float("-inf")) -> scores + ~later
+        Your result is that of adding 1 to scores that may be read, or -1 to the others. Add 0 and minus infinity.
     nothing but NaN: later, float("-inf") -> later | True, float("-inf")
         Every number of your result is NaN. 0 * float("-inf") is NaN, so a mask cannot be multiplied by minus infinity;
         and a row in which everything is hidden gives NaN too. masked_fill(later, float("-inf")) hides what you choose.
     not divided: head_dim**0.5 -> 1
-        Scores are not divided by the root of head_dim. They spread by it, and one key gets nearly all the weight.
+        Scores are not divided by the root of head_dim. The larger it is, the more of the weight a single key gets.
     divided by head_dim: head_dim**0.5 -> head_dim
         Scores are divided by head_dim, or by its root twice (scaled_dot_product_attention divides by the root itself).
         A sum of head_dim products spreads by the root; divide by more, and all weights become nearly equal.
-    divided by the root of the number of keys: head_dim**0.5 -> key_len**0.5
-        You divide by the root of the number of keys. A score is a sum over the head_dim channels of one head.
+    divided by the root of the number of tokens: head_dim**0.5 -> key_len**0.5
+        You divide by the root of the number of tokens. A score is a sum over the head_dim channels of one head.
     divided by the root of the number of queries: head_dim**0.5 -> query_len**0.5
         You divide by the root of the number of queries. A score is a sum over the head_dim channels of one head.
     divided by the root of the number of heads: head_dim**0.5 -> q.shape[1] ** 0.5
@@ -135,9 +135,9 @@ SLIPS = """
     multiplied by the root: / head_dim -> * head_dim
         You multiply by the square root of head_dim, where division is meant.
     divided after the softmax: hidden.softmax(dim=-1) -> (hidden * head_dim**0.5).softmax(dim=-1) / head_dim**0.5
-        What is divided is the result or the weights, not the scores. Scores are divided before the softmax.
+        What is divided is the result, the weights or the values, not the scores. Scores are divided before the softmax.
     softmax over the queries: dim=-1 -> dim=-2
-        Your softmax runs over the queries, axis -2. A query divides its attention among the keys: dim=-1.
+        Your softmax runs over the queries. A query divides its attention among the keys: dim=-1 of q k^T.
     softmax over the heads: dim=-1 -> dim=1
         Your softmax runs over the heads, axis 1. It is the keys of one head that compete, along the last axis.
     no softmax: hidden.softmax(dim=-1) -> scores.masked_fill(later, 0.0)
@@ -161,17 +161,17 @@ SLIPS = """
     queries and keys exchanged: q @ k.transpose(2, 3) -> k @ q.transpose(2, 3)
         Your scores are k q^T: row i is key i, asked by all queries. A row belongs to a query: q k^T.
     scores in half precision: q @ k.transpose(2, 3) -> at_least_float32(q.to(dtype) @ k.to(dtype).transpose(2, 3))
-        q k^T is computed in bfloat16 or float16. Large scores lose the digits in which they differ, and in float16 a
-        sum beyond 65,504 is infinite. Convert q and k with .float() before you multiply them.
+        q k^T is computed in bfloat16 or float16, or rounded to it. Large scores lose the digits in which they differ,
+        and in float16 those beyond 65,504 are infinite. Multiply q.float() and k.float(), and go on in float32.
     queries divided in half precision: q @ k -> at_least_float32(q.to(dtype) / head_dim**0.5) * head_dim**0.5 @ k
         q is divided by the root of head_dim, or multiplied by one over it, while it is in half precision. That rounds
         it, and where scores are large, the weights become others. Convert q with .float() first.
     half precision cannot be multiplied: weights @ v -> weights @ v.to(dtype)
-        In bfloat16 and float16 your answer stops with an error. @ wants both sides in the same dtype: q, k and v have
-        to be converted with .float(), all three, and the result back.
-    q divided in place: scores = -> q /= head_dim**0.5; head_dim = 1; scores =
-        The numbers are right, but q is divided in place, and its caller still needs it: /= and *= change a tensor, and
-        .float() of a float32 tensor is that tensor itself. Write q = q / ..., which makes a new one.
+        In bfloat16 and float16 your answer stops with an error. What is multiplied, with @ or by torch's functions, has
+        to be of one dtype: convert q, k and v with .float(), all three, and the result back.
+    q changed in place: scores = -> q /= head_dim**0.5; head_dim = 1; scores =
+        The numbers are right, but q itself is changed, and its caller still needs it: /=, *= and q[...] = change a
+        tensor, and .float() of a float32 tensor is that tensor itself. q = q / ... or q.clone() makes a new one.
     only for contiguous inputs: dtype, head_dim = -> [x.view(-1) for x in (q, k, v)]; dtype, head_dim =
         Your answer is right only where the numbers of q, k and v lie in memory in the order of their axes. After a
         transpose they do not, and .view() raises: .reshape() and .flatten() copy where they must.
@@ -179,6 +179,6 @@ SLIPS = """
         The numbers are right, but no gradient reaches q, k and v: .detach(), .data, torch.no_grad or a new torch.tensor
         cuts them off, and a model could not be trained with this.
     no gradient through the weights: weights = hidden.softmax(dim=-1) -> weights = hidden.softmax(dim=-1).detach()
-        The numbers are right, but no gradient reaches q and k: scores or weights are computed under torch.no_grad, or
-        cut off by .detach() or .data. The values alone would learn.
+        The numbers are right, but no gradient reaches q and k: .detach(), .data or torch.no_grad cuts off the weights,
+        the scores, or q and k themselves. The values alone would learn.
 """

@@ -135,7 +135,7 @@ def reach(answer: Callable) -> None:
         expect_close(reached.float(), (torch.arange(6) // 2 == head).float(), where=where)
 
 
-@exercise.property("later tokens and other rows of the batch change nothing")
+@exercise.property("without cached keys: later tokens and other rows of the batch change nothing")
 def later_tokens(answer: Callable) -> None:
     given = inputs(3, 5, 5, 4, 2, 8)
     before = answer(*given)
@@ -214,12 +214,12 @@ exercise.slips("""
         Keys are repeated in place (A A B B), but values as a row (A B A B): a head finds the values of another one.
     keys shared in another way: k[:, owner] -> k.repeat(1, n_heads // n_kv_heads, 1, 1)
         Values are repeated in place (A A B B), but keys as a row (A B A B): a head finds the values of another one.
-    heads not repeated: k[:, owner], v[:, owner] -> k, v
-        Your answer stops with an error where query heads share one of several key/value heads. Each query head
-        needs a copy of the one that it reads, so that axis 1 is as long in k and v as in q: repeat_kv.
+    no copy for each query head: k[:, owner], v[:, owner] -> k, v
+        Your answer stops with an error where query heads share one of several key/value heads. Each query head needs a
+        copy of the one that it reads, as repeat_kv makes it; .expand() makes none that .view() could join.
     repeated n_kv_heads times: k[:, owner], v[:, owner] -> (x.repeat_interleave(n_kv_heads, 1) for x in (k, v))
-        Your answer runs only where there are as many groups as heads in a group. Each key/value head is needed once
-        for each query head of its group: n_heads // n_kv_heads times.
+        Your answer runs only with a single key/value head, or as many groups as heads in a group. Each key/value head
+        is needed once for each query head of its group: n_heads // n_kv_heads times.
     tokens repeated: k[:, owner], v[:, owner] -> (x.repeat_interleave(n_heads // n_kv_heads, 2) for x in (k, v))
         It is the tokens that you repeat. Repeat the heads: axis 1 once the axes are exchanged, axis 2 before.
     merged without transposing back: mixed.transpose(1, 2).flatten(2) -> mixed.reshape(len(q), query_len, -1)

@@ -103,7 +103,7 @@ def exact(answer: Callable) -> None:
 
 exercise.slips("""
     keys alone: 2 * config -> config
-        Your result is half of the right one: keys and values are both kept, so there is a factor 2.
+        Your result is half of the right one, as if keys alone were kept. Values are kept too: a factor 2.
     four for two: 2 * config -> 4 * config
         Your result is twice the right one. The 2 of keys and values is there once, and itemsize is in bytes already.
     three for two: 2 * config -> 3 * config
@@ -111,7 +111,7 @@ exercise.slips("""
     query heads counted: config.n_kv_heads -> config.n_heads
         Your result is that of n_heads, the query heads. n_kv_heads are kept: that is what grouping saves.
     group_size for n_kv_heads: config.n_kv_heads -> config.group_size
-        You multiply by n_heads / n_kv_heads, the group size. What is kept is n_kv_heads heads.
+        Your result is that of n_heads / n_kv_heads heads, the group size. What is kept is n_kv_heads heads.
     heads forgotten: config.n_kv_heads * config.head_dim -> config.head_dim
         Your result is that of one key/value head in each layer. There are n_kv_heads of them.
     channels forgotten: config.n_kv_heads * config.head_dim -> config.n_kv_heads
@@ -120,11 +120,11 @@ exercise.slips("""
         Your result is that of keys and values as wide as dim, the residual stream. They are n_kv_heads * head_dim
         numbers wide; that is dim only without grouping, and not always then.
     head_dim worked out from dim: config.head_dim -> config.dim // config.n_heads
-        You work head_dim out as dim / n_heads. A config may say otherwise: take config.head_dim.
+        Your result is that of a head_dim of dim / n_heads. A config may say otherwise: take config.head_dim.
     each head as wide as the model: config.head_dim -> config.dim
         Your result is that of key/value heads as wide as dim, the residual stream. A head has head_dim channels.
     queries too: 2 * config.n_layers * config.n_kv_heads -> config.n_layers * (2 * config.n_kv_heads + config.n_heads)
-        You count queries beside keys and values. A query is used once, by its own token, and not kept.
+        Your result is that of queries, keys and values. A query is used once, by its own token, and not kept.
     one layer: 2 * config.n_layers -> 2
         Your result is that of one layer. Each layer makes keys and values of its own and keeps them.
     one text: seq_len * batch -> seq_len
@@ -143,7 +143,7 @@ exercise.slips("""
     the square of the length: * seq_len * batch -> * seq_len**2 * batch
         Your result grows with the square of seq_len. The scores do, but they are not kept.
     numbers, not bytes: batch * dtype.itemsize -> batch
-        You count numbers. Each takes dtype.itemsize bytes.
+        Your result is how many numbers are kept. Each takes dtype.itemsize bytes.
     bits, not bytes: dtype.itemsize -> dtype.itemsize * 8
         Your result is eight times the right one, the number of bits. itemsize is in bytes already.
     itemsize taken for bits: dtype.itemsize -> dtype.itemsize // 8

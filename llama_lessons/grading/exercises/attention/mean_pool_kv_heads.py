@@ -154,13 +154,13 @@ exercise.slips("""
     summed in half precision: heads.mean(dim=1) -> (sum(heads.to(weight.dtype).unbind(1)) / group_size)
         You add half precision up in half precision. Above 65,504 a float16 sum is infinite, and each sum is rounded to
         two or three digits: go to float32 first, and back at the end.
-    added up in weight itself: return heads.mean(dim=1) -> heads[:, 0] = heads.mean(dim=1); return heads[:, 0]
+    weight changed in place: return heads.mean(dim=1) -> heads[:, 0] = heads.mean(dim=1); return heads[:, 0]
         The numbers are right, but weight itself is changed on the way, and its owner may still need it: += and what
         ends in an underscore change a tensor in place, and a slice of weight, or weight.float() in float32, is weight.
     rows not checked: weight.shape[0] % n_kv_heads or n_kv_heads % -> n_kv_heads %
-        Rows that do not divide into n_kv_heads heads are not refused with a ValueError. Check weight.shape[0] too.
+        Rows that do not divide into heads are not refused with a ValueError. Look at weight.shape[0] % n_kv_heads.
     heads not checked: n_kv_heads or n_kv_heads % pooled_kv_heads -> n_kv_heads
-        Heads that do not divide into pooled_kv_heads groups are not refused with a ValueError. Check n_kv_heads too.
+        Heads that do not divide into groups are not refused with a ValueError. Look at n_kv_heads % pooled_kv_heads.
 """)
 another_error(exercise)
 float32_out(exercise, "weight")

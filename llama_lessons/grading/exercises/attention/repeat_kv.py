@@ -65,6 +65,9 @@ def each_head_is_a_copy(answer: Callable) -> None:
             for head in range(shape[1] * group_size):
                 where = f"x of shape {shape}, group_size {group_size}, head {head}"
                 expect_close(got[:, head], x[:, head // group_size], where=where, rtol=0, atol=0)
+    x = draw(1, 2, 3, 4)
+    x[:, 0] = torch.inf  # a sum over heads, with weights of 0 and 1, makes NaN of it
+    expect_close(answer(x, 2)[:, 2:], x[:, [1, 1]], where="heads 2 and 3, if head 0 is infinite", rtol=0, atol=0)
 
 
 @exercise.property("x may be transposed, as a model makes it")
@@ -122,8 +125,9 @@ exercise.slips("""
         The numbers are right, but the tokens stand on axis 1 and the heads on axis 2. x has heads before tokens.
     the copies on an axis of their own: x.repeat_interleave(group_size, dim=1) -> torch.stack([x] * group_size, dim=2)
         Your copies have an axis of their own, so the result has five axes. Join it with the heads: .flatten(1, 2).
-    only reshaped: x.repeat_interleave(group_size, dim=1) -> x.reshape(len(x), group_size * x.shape[1], *x.shape[2:])
-        Wherever group_size is above 1, torch raises a RuntimeError: .reshape() and .view() make no copies.
+    sizes do not match: repeat_interleave(group_size, dim=1) -> reshape(len(x), group_size * x.shape[1], *x.shape[2:])
+        Wherever group_size is above 1, torch raises a RuntimeError, as for a shape with more or fewer numbers than
+        there are: .reshape() and .view() make no copies and drop none.
     a group of one refused: group_size < 1 -> group_size <= 1
         A group_size of 1 is refused. It is a group: each query head has a key/value head of its own.
     0 accepted: group_size < 1 -> group_size < 0
@@ -131,7 +135,7 @@ exercise.slips("""
     only 0 refused: group_size < 1 -> group_size == 0
         0 is refused with a ValueError, but a negative group_size is not. Refuse all that are below 1.
     a size that is no group accepted: group_size < 1 -> False
-        A group_size below 1 is not refused: with 0 no head is left. Raise a ValueError below 1.
+        A group_size below 1 is not refused with a ValueError: with 0 no head is left. Raise one below 1.
     0 and -1 accepted: raise ValueError("no group") -> return x[:, :0] if group_size == 0 else x
         A group_size below 1 is not refused: with 0 no head is left, and -1 gives x itself, as .expand() takes it.
     a size below 1 taken for 1: raise ValueError("no group") -> group_size = 1
@@ -144,8 +148,8 @@ needs_contiguous(exercise, "x")
 
 
 @exercise.misconception
-def expanded_and_then_viewed(x, group_size):
-    """Where several heads get copies, torch raises a RuntimeError. After .expand(), which copies nothing, .view()
-    cannot join the copies with the heads: .reshape() and .flatten() copy where they must."""
+def expanded_without_a_copy(x, group_size):
+    """Where several heads get copies, torch raises a RuntimeError. .expand() copies nothing: it stretches a new axis,
+    x[:, :, None], not that of the heads, and .view() cannot join the two afterwards, but .flatten(1, 2) can."""
     repeat_kv(x, group_size)
     return x[:, :, None].expand(-1, -1, group_size, -1, -1).view(len(x), -1, *x.shape[2:])

@@ -94,9 +94,12 @@ def queries_after_a_cache(answer: Callable) -> None:
 
 @exercise.property("keys that come later get 0: hiding them is the mask's work")
 def later_keys(answer: Callable) -> None:
-    got = answer(draw(2).abs(), 4, 4).cpu()[:, torch.ones(4, 4, dtype=torch.bool).triu(1)]
-    if (got != 0).any():
-        raise Mismatch(f"4 tokens: expected 0 for later keys, got {got.flatten().tolist()[:3]} ...")
+    for query_len in (4, 2):
+        later = torch.ones(query_len, 4, dtype=torch.bool).triu(5 - query_len)
+        got = answer(draw(2).abs(), query_len, 4).cpu()[:, later]
+        if (got != 0).any():
+            where = f"query_len {query_len}, key_len 4"
+            raise Mismatch(f"{where}: expected 0 for later keys, got {got.flatten().tolist()[:3]} ...")
 
 
 @exercise.property("distances of thousands are exact, and any number of queries is served")
@@ -127,16 +130,15 @@ def more_queries_than_keys(answer: Callable) -> None:
 
 exercise.slips("""
     later keys get a bonus, and queries counted from 0: past = distance.clamp(min=0) -> past = distance - queries[0]
-        Your bias goes on above 0 for keys that come later, and your queries stand at 0, 1, 2, ... Clamp the distance at
-        0, and let the queries be the last ones: with tokens in a cache they begin at key_len - query_len.
+        Your bias is not 0 for keys that come later, and your queries stand at 0, 1, 2, ... Clamp the distance at 0, and
+        let the queries be the last ones: with tokens in a cache they begin at key_len - query_len.
     powers of e: -penalty -> (-penalty).exp()
         You return e to the power of the bias. Softmax does that itself: the bias is added to the scores before it.
     a bonus for far tokens: -penalty -> penalty
-        Your biases are positive where slopes are, so far tokens get more attention. It is a penalty: minus slope times
-        distance.
+        Your biases are positive where slopes are: far tokens get more attention. A penalty is -slope * distance.
     later keys get a bonus: distance.clamp(min=0) -> distance
-        Your bias goes on above 0 for keys that come later, where query position minus key position is negative. 0 is
-        asked for there: clamp the distance.
+        For keys that come later, where query position minus key position is negative, your bias is a bonus (with
+        positive slopes). 0 is asked for there: clamp the distance.
     later keys get a penalty: distance.clamp(min=0) -> distance.abs()
         You use the distance without its sign, so later keys get a penalty as well. 0 is asked for there: the causal
         mask hides them.
@@ -151,12 +153,12 @@ exercise.slips("""
         Your bias is slope times key position, the same for each query. (BLOOM's code has it so: softmax ignores
         what all keys of a query share.) Here minus slope times distance is asked for, and 0 for later keys.
     queries and keys exchanged: * past -> * past.T
-        Your last two axes are exchanged: a row is a query, a column is a key. Row 0, the first query, has no past.
+        Your last two axes are exchanged: a row is a query, a column is a key. Axis 1 is query_len long, axis 2 key_len.
     a slope for each key: slopes[:, None, None] -> slopes
-        Your slopes line up with the last axis, the keys, and fit only if there are as many. They belong to the heads:
+        Your slopes line up with the last axis, the keys, and seldom fit it. They belong to the heads:
         slopes[:, None, None] puts them on axis 0.
     a slope for each query: slopes[:, None, None] -> slopes[:, None]
-        Your slopes line up with the queries, and fit only if there are as many. They belong to the heads:
+        Your slopes line up with the queries, and seldom fit them. They belong to the heads:
         slopes[:, None, None] puts them on axis 0.
     slopes along the keys: slopes[:, None, None] * past -> slopes * past.expand(len(slopes), -1, -1)
         There is an axis for the heads, but your slopes line up with the last one, the keys. Give them two axes of size
@@ -169,9 +171,9 @@ exercise.slips("""
     an axis too many: * past -> * past[None, None]
         Your result has one more axis at the front. (n_heads, query_len, key_len) is asked for.
     a token is one away from itself: queries[:, None] - keys -> queries[:, None] - keys + 1
-        You count the distance from 1: a token's own key gets a penalty too. Its distance is 0.
+        Your distances are one too large: a token's own key gets a penalty too. Its distance is 0.
     the last key is one away too few: queries[:, None] - keys -> queries[:, None] - keys - 1
-        You count a position too few: the key before a token gets no penalty. Its distance is 1.
+        Your distances are one too small: the key before a token gets no penalty. Its distance is 1.
     the distance squared: * past -> * past**2
         Your penalty grows with the square of the distance. ALiBi's grows in a line: twice as far, twice the penalty.
     slopes left out: slopes[:, None, None] -> torch.ones_like(slopes)[:, None, None]
@@ -186,8 +188,7 @@ exercise.slips("""
         The numbers are right, but they come in float64. Keep the dtype of slopes, float32: integer distances times
         float32 slopes give that.
     slopes overwritten: -penalty -> slopes.neg_()[:, None, None] * past
-        The numbers are right, but you change slopes in place, and their owner still needs them. -slopes is a new
-        tensor.
+        The numbers are right, but slopes are changed in place, and their owner needs them. -slopes is a new tensor.
     too many queries accepted: query_len > key_len -> False
         You accept more queries than keys: some queries would then stand at negative positions. Raise ValueError first.
     as many queries as keys refused: query_len > key_len -> query_len >= key_len

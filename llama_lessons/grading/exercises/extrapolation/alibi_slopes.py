@@ -79,20 +79,20 @@ def no_heads(answer: Callable) -> None:
 
 exercise.slips("""
     heads counted from 0: range(1, power + 1) -> range(power)
-        Your first slope is 1: heads are counted from 0. The exponents are -8 h / n_heads for h = 1, 2, ..., n_heads,
-        so that the last slope of a power of two is 1/256.
+        Your first slope is 1, as if heads were counted from 0. For a power of two the exponents are -8 h / n_heads for
+        h = 1, 2, ..., n_heads, so that the last slope is 1/256.
     counted from 0, for all: row(below) + row(2 * below)[::2] -> [2 ** (-8 * h / n_heads) for h in range(n_heads)]
         Your first slope is 1, and powers of two and other numbers of heads are treated alike. Heads are counted from 1,
         and 12 heads get the slopes of 8 heads and four more from those of 16.
     halved from head to head, whatever their number: row(below) + row(2 * below)[::2] -> [2.0**-h for h in range(1, 99)]
         Your slopes are 1/2, 1/4, 1/8, ... for every number of heads. That is right for 8 heads. With 4 the factor is
-        1/4, with 16 it is the root of 1/2: the exponents are -8 h / n_heads.
+        1/4, with 16 it is the root of 1/2: for a power of two the exponents are -8 h / n_heads.
     the formula for powers of two, for all: row(below) + row(2 * below)[::2] -> row(n_heads)
         Your slopes are 2 ** (-8 h / n_heads) for every number of heads. That is the rule for powers of two alone: 12
         heads get the slopes of 8 heads and four more from those of 16.
     1/2 to 1/256 for all: row(below) + row(2 * below)[::2] -> torch.logspace(-1, -8, n_heads, base=2).tolist()
-        Your slopes run from 1/2 to 1/256 for every number of heads. That is right for 8 heads. With 4 the first one is
-        1/4, with 16 it is the root of 1/2: the exponents are -8 h / n_heads.
+        Your slopes run from 1/2 to 1/256 for every number of heads above 1. That is right for 8 heads. With 4 the first
+        one is 1/4, with 16 it is the root of 1/2: for a power of two the exponents are -8 h / n_heads.
     the row below goes on: row(below) + row(2 * below)[::2] -> [2 ** (-8 * h / below) for h in range(1, 99)]
         The heads that are left over go on with the step of the power of two below, to slopes less than 1/256. They get
         every second slope of the power of two above.
@@ -106,42 +106,43 @@ exercise.slips("""
         The heads that are left over get the slopes of the power of two below once more, so some heads are alike. Those
         are every second slope of the power above, begun with the second one: begin with the first.
     the power above, cut off: row(below) + row(2 * below)[::2] -> row(below if below == n_heads else 2 * below)
-        You take the slopes of the next power of two and cut the row off after n_heads. That leaves out the gentlest
-        slopes, and with them the heads that look far back.
+        Where n_heads is no power of two, your slopes are the first n_heads of the next power of two. That leaves out
+        the gentlest slopes, and with them the heads that look far back.
     the nearest power of two: 2 * below <= n_heads -> 2**0.5 * below < n_heads
-        You begin with the power of two that is nearest to n_heads, as round() finds it: 6 heads get six slopes of 8.
-        Begin with the largest power of two that is not above n_heads.
+        Your slopes are as if you began with the power of two nearest to n_heads: 6 heads get six slopes of 8. Begin
+        with the largest power of two that is not above n_heads.
     a power of two is not its own: 2 * below <= n_heads -> 2 * below < n_heads
-        For a power of two you take the power below it and fill up from the next one: 8 heads begin with the slopes of
-        4. A power of two has a row of its own.
+        Your row for a power of two is that of the power below it, filled up from the next one: 8 heads begin with the
+        slopes of 4. A power of two has a row of its own.
     the others first: row(below) + row(2 * below)[::2] -> row(2 * below)[: 2 * (n_heads - below) : 2] + row(below)
         The slopes from the power of two above stand first in your result. The slopes of the power below come first: a
         checkpoint's heads expect that order.
     sorted: (slopes[:n_heads] -> (sorted(slopes[:n_heads], reverse=True)
-        You sort the slopes, steepest first. The rule puts the slopes of the power of two below first, and the others
+        Your slopes are sorted, steepest first. The rule puts the slopes of the power of two below first, and the others
         after them: a checkpoint's heads expect that order.
     sorted, gentlest first: (slopes[:n_heads] -> (sorted(slopes[:n_heads])
-        You sort the slopes, gentlest first. The rule begins with the steepest, and sorts nothing.
+        Your slopes are sorted, gentlest first. The rule sorts nothing: the slopes of the power of two below come first,
+        steepest first, and the others after them.
     in reverse order: (slopes[:n_heads] -> (slopes[:n_heads][::-1]
         Your slopes come in reverse order: the last head's slope stands first.
     powers of two alone: n_heads < 1 -> n_heads < 1 or n_heads & (n_heads - 1)
-        You refuse numbers of heads that are no power of two. They have slopes too: those of the power of two below
-        first, then every second one of the power above.
+        Numbers of heads that are no power of two end in a ValueError. They have slopes too: those of the power of two
+        below first, then every second one of the power above.
     negative slopes: torch.tensor( -> -torch.tensor(
-        Your slopes are negative. The slope is what is taken away per position of distance; the minus belongs to the
-        bias.
+        Your slopes are negative. A slope is what is taken away per position of distance; the minus is in the bias.
     positive exponent: -8 * h -> 8 * h
-        Your slopes grow, up to 256. The exponent is negative: 2 ** (-8 h / n_heads).
+        Your slopes are one over what is asked for, and up to 256. The exponent is negative: 2 ** (-8 h / n_heads) for a
+        power of two.
     e in place of 2: 2 ** (-8 -> math.e ** (-8
         You take powers of e, as exp does. The base is 2: the slopes of 8 heads are 1/2, 1/4, ... 1/256.
     the 8 is missing: -8 * h / power -> -h / power
-        Your exponents end at -1, so the gentlest slope is 1/2. The 8 is missing: they are -8 h / n_heads, and the last
-        slope of a power of two is 1/256.
+        Your exponents end at -1, so the gentlest slope is 1/2. The 8 is missing: for a power of two they are
+        -8 h / n_heads, and the last slope is 1/256.
     divided by the head's number: -8 * h / power -> -8 / h
-        Your exponents are -8 / h. The head's number stands above the line: -8 h / n_heads.
+        Your exponents are -8 / h. The head's number h stands above the line: -8 h / n_heads for a power of two.
     a step cut to a whole number: -8 * h / power -> -(8 // power) * h
-        8 / n_heads comes out as a whole number, as // and int() cut it: from 16 heads on all slopes are 1. Divide with
-        /.
+        The step of a row, 8 / n_heads, comes out as a whole number, as with // or int(): from 16 heads on all slopes
+        are 1. Divide with /.
     an exponent cut to a whole number: -8 * h / power -> -8 * h // power
         Your exponents are cut to whole numbers, as // does, so some heads are alike. Divide with /.
     axes for the scores: torch.tensor(slopes[:n_heads]) -> torch.tensor(slopes[:n_heads])[:, None, None]

@@ -170,8 +170,8 @@ exercise.slips("""
     the upper bound itself divided: share.clamp(0, 1) -> share.clamp(0, 1).where(share != 1, 0)
         You divide a pair that turns exactly high_freq_factor times. It stays, as those that turn more do.
     nothing at the bounds themselves: mixed.to( -> (mixed * ((share != 0) & (share != 1))).to(
-        A pair that turns exactly as often as a bound says gets a frequency of 0: it belongs to none of your three
-        groups. Exactly high_freq_factor turns stay, exactly low_freq_factor turns are divided.
+        A pair that turns exactly as often as a bound says gets a frequency of 0, as if it belonged to no group.
+        Exactly high_freq_factor turns stay, exactly low_freq_factor turns are divided.
     linear in the wavelength: (turns - low) / -> (turns - low) * high / turns /
         Between the bounds your mixture is linear in the wavelength. It is linear in the number of turns.
     linear in the logarithm: (turns - low) / (high - low) -> (turns / low).log() / math.log(high / low)
@@ -181,7 +181,7 @@ exercise.slips("""
     above 1: share.clamp(0, 1) -> share.clamp(min=0)
         The share goes on above 1, so that fast pairs become faster still. Clamp it there as well.
     below 0: share.clamp(0, 1) -> share.clamp(max=1)
-        The share goes on below 0, so that slow pairs are slowed too much. Clamp it there as well.
+        The share goes on below 0, so that slow pairs are slowed too much, or turn backwards. Clamp it there as well.
     the lower bound at 0: (turns - low) / (high - low) -> turns / high
         Your share is turns / high_freq_factor: the line begins at 0 turns. It begins at low_freq_factor.
     divided by the upper bound alone: (high - low) -> high

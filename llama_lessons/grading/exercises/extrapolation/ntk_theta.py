@@ -87,8 +87,7 @@ exercise.slips("""
     the exponent upside down: head_dim / (head_dim - 2) -> (head_dim - 2) / head_dim
         Your factor stands under the power (head_dim - 2) / head_dim. Solving for the base turns it upside down.
     pairs in place of channels: (head_dim - 2) -> (head_dim - 4)
-        Your exponent is n / (n - 2) with the number of pairs for n, so too large. 2 is subtracted from head_dim, 1 from
-        the number of pairs.
+        Your exponent is n / (n - 2) with the number of pairs for n, so too large. n has to be head_dim.
     half of head_dim below the line: (head_dim - 2) -> (head_dim / 2 - 1)
         Your exponent is twice too large: head_dim over head_dim / 2 - 1. Count channels, or pairs, in both places.
     1 in place of 2: (head_dim - 2) -> (head_dim - 1)
@@ -98,10 +97,10 @@ exercise.slips("""
     what the exponent is above 1: head_dim / (head_dim - 2) -> 2 / (head_dim - 2)
         Your exponent is 2 / (head_dim - 2). That is what it has beyond 1: head_dim / (head_dim - 2) is asked for.
     an exponent cut to a whole number: head_dim / (head_dim - 2) -> head_dim // (head_dim - 2)
-        Your exponent is cut to a whole number, which is 1 for every head of more than four channels. Divide with /.
+        Your exponent comes out as 1 where head_dim is large, as if it were cut or rounded to a whole number. It stays
+        a little above 1: divide with /.
     the exponent without its brackets: factor**exponent -> factor**head_dim / (head_dim - 2)
-        You raise factor to the power head_dim, and divide by head_dim - 2: ** binds closer than /. Bracket the
-        exponent.
+        You raise factor to head_dim, and divide by head_dim - 2: ** binds closer than /. Bracket the exponent.
     the factor squared: factor**exponent -> factor**2
         You square factor. Its exponent is head_dim / (head_dim - 2): 2 for a head of four channels alone, and closer to
         1 the more there are.

@@ -121,7 +121,7 @@ def theta_by_default(answer: Callable) -> None:
 
 @exercise.property("nothing is kept from call to call")
 def nothing_is_kept(answer: Callable) -> None:
-    for args in one_changed(((2, 1), 4, 16, 20, 2.0, 10_000.0), ((1, 2), 5, 8, 30, 3.0, 100_000.0)):
+    for args in one_changed(((2, 1), 4, 16, 20, 2.0, 10_000.0), ((4, 2), 5, 8, 30, 3.0, 100_000.0)):
         expect_turned(answer, *args)
 
 
@@ -180,8 +180,8 @@ exercise.slips("""
     factor rounded: / factor -> / round(factor)
         Your result is that for factor rounded to a whole number. It may be 1.5: frequencies can be divided by it.
     interpolated in long texts alone: / factor -> / (factor if n_cached + seq_len > 8192 else 1)
-        Near positions are turned as in plain RoPE, and far ones are interpolated. Position interpolation divides all
-        of them: keys that are in the cache already stay as they were turned.
+        Near positions are turned as in plain RoPE. If far ones alone are to be interpolated: keys that are in the cache
+        already stay as they were turned, so position interpolation divides all positions.
     only the new tokens' steps are divided: places * freq -> (places + n_cached - n_cached / factor) * freq
         Your new tokens stand half a step apart (for factor 2), but the first of them stands at n_cached itself. The
         cached tokens were interpolated too: n_cached has to be divided as well.
@@ -192,8 +192,8 @@ exercise.slips("""
         Your first new token stands at n_cached / factor cut to a whole number, and the others follow a whole step
         apart. Each position is divided, and none is rounded.
     the cached tokens divided twice: places * freq -> (places - n_cached / factor + n_cached / factor**2) * freq
-        You divide n_cached, and the frequencies besides: the cached tokens are squeezed twice. Divide only the
-        frequencies.
+        Your n_cached is divided by factor twice, as by itself and with the frequencies: the cached tokens are squeezed
+        twice. Divide only the frequencies.
     cached tokens forgotten: torch.arange(n_cached, n_cached + seq_len, -> torch.arange(seq_len,
         Your positions begin at 0 in every call. After n_cached tokens in the cache they begin at n_cached.
     counted from 1: places * freq -> (places + 1 / factor) * freq
@@ -204,8 +204,8 @@ exercise.slips("""
         You multiply theta. That slows the slow pairs and leaves the fastest alone: nearly NTK-aware scaling. Position
         interpolation slows all pairs alike: divide the frequencies.
     NTK-aware scaling: (head_dim, theta) -> (head_dim, theta * factor ** (head_dim / (head_dim - 2))); factor = 1
-        This is NTK-aware scaling: the fastest pair is left alone. It reads better, but position interpolation is asked
-        for, which slows all pairs alike.
+        This is NTK-aware scaling: the fastest pair is left alone. It reads better if nothing is trained, but position
+        interpolation is asked for, which slows all pairs alike.
     theta written in: (head_dim, theta) -> (head_dim)
         Your result is that for a theta of 10,000, whatever theta is. SmolLM2 has 100,000, so pass the argument on.
     theta of an earlier call: (head_dim, theta) -> (head_dim, vars(rotate_interpolated).setdefault(head_dim, theta))
@@ -215,14 +215,14 @@ exercise.slips("""
     theta is 100,000 by itself: theta: float = 10_000.0 -> theta: float = 100_000.0
         Where no theta is given, yours is 100,000. Here it is 10,000.
     only the queries: (k, cos, sin) -> (k, *rope.rope_tables(positions, frequencies))
-        The queries are interpolated, the keys turned as before. Scores depend on distance only if both are turned
-        alike.
+        The queries are interpolated, the keys turned as in plain RoPE. Scores depend on the distance alone if both are
+        turned alike, and not otherwise.
     only the keys: (q, cos, sin) -> (q, *rope.rope_tables(positions, frequencies))
-        The keys are interpolated, the queries turned as before. Scores depend on distance only if both are turned
-        alike.
+        The keys are interpolated, the queries turned as in plain RoPE. Scores depend on the distance alone if both are
+        turned alike, and not otherwise.
     vectors divided: angles = places -> q, k = q / factor, k / factor; angles = places * factor
-        You divide queries and keys themselves, or cosine and sine: vectors get shorter, and are turned as far as
-        before. It is the angle that is divided.
+        You divide queries and keys themselves, or cosine and sine: vectors get shorter, and are turned as in
+        plain RoPE. It is the angle that is divided.
     angles in float32: places * frequencies -> places.float() * frequencies.float()
         Near positions are nearly right, far ones are not: your angles are float32, which has seven digits for thousands
         of turns. Keep angles in float64, as rope_tables does (lesson 03), and round the cosine and the sine.
@@ -230,7 +230,7 @@ exercise.slips("""
         Near positions are nearly right, far ones are not: your positions are divided in float32, as torch divides whole
         numbers, and seven digits are too few. Divide the frequencies, or make the positions float64 first.
     frequencies cut to whole numbers: places * frequencies -> places * factor * (frequencies // factor)
-        Nearly nothing is turned where factor is above 1: frequencies // factor would do so. Divide with /.
+        Nothing is turned where factor is above 1, as with frequencies // factor, which are all 0. Divide with /.
     frequencies in float32: places * frequencies -> places * factor * (frequencies / factor).float()
         Near positions are nearly right, far ones are not: your frequencies have seven digits, as float32 has, and a far
         position multiplies the error. Keep them in float64.

@@ -62,7 +62,7 @@ exercise.slips("""
     the scores' multiplier: 0.1 * math.log(factor) + 1 -> (0.1 * math.log(factor) + 1) ** 2
         You return what the scores are multiplied by. Queries and keys get its root each, 0.1 ln(factor) + 1.
     doubled for queries and keys: 0.1 * math.log(factor) -> 0.2 * math.log(factor)
-        Your 0.1 has become 0.2, which is nearly what scores get. Queries and keys get 0.1 ln(factor) + 1 each.
+        Your result is 0.2 ln(factor) + 1, nearly what scores get. Queries and keys get 0.1 ln(factor) + 1 each.
     the root: 0.1 * math.log(factor) + 1 -> (0.1 * math.log(factor) + 1) ** 0.5
         You take the root of 0.1 ln(factor) + 1. That number itself is what queries get, and keys as well; the scores
         get its square.
@@ -85,8 +85,7 @@ exercise.slips("""
     subtracted: 0.1 * math.log(factor) + 1 -> 1 - 0.1 * math.log(factor)
         You subtract the logarithm. A longer text needs a sharper softmax, and so larger scores: add it.
     no logarithm: math.log(factor) -> factor
-        Yours grows with factor itself: 0.1 factor + 1 would make it 4.2 for a factor of 32. It grows with the
-        logarithm.
+        Yours grows with factor itself, to 4.2 for a factor of 32 (0.1 factor + 1). It grows with the logarithm.
     log of 1 + factor: math.log(factor) + 1 -> math.log(factor + 1)
         You take the logarithm of 1 + factor. The 1 is added outside: a factor of 1 has to give 1.
     log1p: math.log( -> math.log1p(
@@ -98,6 +97,5 @@ exercise.slips("""
     a factor of 1 refused: factor < 1 -> factor <= 1
         You refuse a factor of 1. It changes nothing, and gives 1: only a factor below 1 is refused.
     a factor below 1 accepted: factor < 1 -> False
-        You accept a factor below 1, and return less than 1 for it. A text is not lengthened by less than 1: raise
-        ValueError.
+        You accept a factor below 1, and return less than 1. No text gets longer by that: raise ValueError.
 """)

@@ -126,8 +126,8 @@ exercise.slips("""
     1 and 0 exchanged: return ramp -> return 1 - ramp
         Your ramp runs from 1 down to 0. It says how far a pair is interpolated: 0 for fast pairs, 1 for slow ones.
     the betas exchanged: begin, end = -> end, begin =
-        You begin at the pair that turns beta_slow times and end at the one that turns beta_fast times, so your ramp
-        falls. Fast pairs have the small numbers: beta_fast is where it begins.
+        Your ramp falls, as if it began at the pair that turns beta_slow times and ended at the one that turns beta_fast
+        times. Fast pairs have the small numbers: beta_fast is where it begins.
     the 2 pi is missing: (2 * math.pi * times) -> times
         You take length times frequency for the number of turns. That is the angle in radians; a turn is 2 pi of them.
     pi for 2 pi: (2 * math.pi * times) -> (math.pi * times)
@@ -141,7 +141,8 @@ exercise.slips("""
     logarithms of two bases: math.log(original -> math.log10(original
         Your two logarithms have unlike bases. Any base will do, the same above and below the line.
     0 for all pairs: head_dim / 2 -> -head_dim / 2
-        Your ramp is 0 for all pairs, as where the logarithm in the formula is turned around: its number is more than 1.
+        Your ramp is 0 for all pairs, as where the logarithm in the formula is turned around. It is the logarithm of
+        length / (2 pi times), the length above the line.
     not rounded: max(math.floor(begin), 0), math.ceil(end) -> max(begin, 0), end
         You use the ends as they come out of the formula. They are rounded to whole pairs, outwards: the first down, the
         last up.
@@ -172,7 +173,7 @@ exercise.slips("""
         You end the ramp at pair head_dim - 1 at the latest, as the paper's code and transformers do. That is the last
         channel's number and no pair's; published models never get so far. Here the end is not limited.
     pairs counted from 1: torch.arange(head_dim // 2, -> torch.arange(1, head_dim // 2 + 1,
-        You count pairs from 1, so your ramp is one pair ahead. Pair 0 is the fastest.
+        Your ramp is one pair ahead, as if pairs were counted from 1. Pair 0 is the fastest.
     channels in the ramp: torch.arange(head_dim // 2, -> torch.arange(0, head_dim, 2,
         Your ramp counts channels, 0, 2, 4, ..., and its ends are numbers of pairs. Count pairs: 0, 1, 2, ...
     one step too many: / (last - first) -> / (last - first + 1)

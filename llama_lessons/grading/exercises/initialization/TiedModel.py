@@ -71,8 +71,8 @@ exercise = Exercise(
     TiedModel,
     points=4,
     minutes=8,
-    # A large table, so that a mean of 0.02 shows beside a standard deviation of 1; 1 / sqrt(36) is no 0.2.
-    cases=lambda: [(3000, 36, what) for what in ("weights", "parameters", "gains", "logits")],
+    # A large table, so that a mean of 0.02 shows beside a std of 1; no formula of sizes is near 0.025, 0.1 or 0.2.
+    cases=lambda: [(1250, 90, "weights"), *((3000, 36, what) for what in ("parameters", "gains", "logits"))],
     returns=dict,
     using=use,
     hints=(
@@ -180,12 +180,12 @@ exercise.slips("""
     0.02 as the mean too: std=0.02 -> 0.02, 0.02
         Your table has the standard deviation 0.02, but its mean is 0.02 as well. Asked for is N(0, 0.02 ** 2): mean 0.
     1 / sqrt(dim): std=0.02 -> std=dim**-0.5
-        You draw with 1 / sqrt(dim). The token just read then gets a logit of sqrt(dim), far above the
-        others, which are about 1. Asked for is 0.02.
+        Your table has the standard deviation 1 / sqrt(dim). The token just read then gets a logit of sqrt(dim), far
+        above the others, which are about 1. Asked for is 0.02.
     Xavier: normal_(self.head.weight, std=0.02) -> xavier_normal_(self.head.weight)
         The table has Xavier's standard deviation. A token picks one row of it, so the number of rows is no fan.
     Xavier's uniform variant: normal_(self.head.weight, std=0.02) -> xavier_uniform_(self.head.weight)
-        You draw the table by Xavier's formula. A token picks one row of it, so the number of rows is no fan.
+        Your table is uniform, as wide as by Xavier's formula. A token picks one row, so the number of rows is no fan.
     uniform: normal_(self.head.weight, std=0.02) -> uniform_(self.head.weight, -0.02 * 3**0.5, 0.02 * 3**0.5)
         Your table is spread evenly between two limits. A normal distribution is asked for.
     truncated: normal_(self.head.weight, std=0.02) -> trunc_normal_(self.head.weight, std=0.02, a=-0.04, b=0.04)
@@ -193,15 +193,15 @@ exercise.slips("""
     uniform up to 0.02: normal_(self.head.weight, std=0.02) -> uniform_(self.head.weight, -0.02, 0.02)
         Your table is spread evenly between -0.02 and 0.02. A normal distribution is asked for.
     the logits made smaller: std=0.02) -> std=1.0); self.head.register_forward_hook(lambda *seen: seen[2] / 50)
-        You left the table at std 1 and made the logits smaller. That cures the symptom; the residual stream is still 50
-        times as large as what layers drawn with 0.02 expect.
+        Your table has std 1, and the logits are made smaller. That cures the symptom; the residual stream is still 50
+        times as large as with the table that is asked for.
     the gains made smaller: std=0.02 -> std=1.0); nn.init.constant_(self.norm.weight, 0.02
         The table has the standard deviation 1, and the gains of the norm are 0.02. That makes the logits smaller, but
-        the residual stream is still 50 times as large as what layers drawn with 0.02 expect. Gains stay 1.
+        the residual stream is still 50 times as large as with the table that is asked for. Gains stay 1.
     frozen: std=0.02) -> std=0.02).requires_grad_(False)
         The table is frozen: requires_grad is False, so it is never trained.
     the head has a bias: bias=False -> bias=True
         Your head has a bias now, which was not there. The bug is elsewhere.
     the norm left out: self.norm(self.embedding(tokens)) -> self.embedding(tokens)
-        forward goes past the norm now. It was right as it was: the bug stands in the constructor.
+        Your logits are 50 times too small, as where forward goes past the norm. The bug stands in the constructor.
 """)

@@ -115,6 +115,7 @@ def four_numbers_by_hand(answer: Callable) -> None:
     x, same = torch.tensor([[3.0, -4.0], [0.0, 0.0]]), torch.eye(2)
     expect_close(answer(x, [same], nn.Identity()), torch.tensor([2.5]), where="[[3, -4], [0, 0]], no activation")
     expect_close(answer(x, [same], torch.relu), torch.tensor([1.5]), where="[[3, -4], [0, 0]], ReLU")
+    expect_close(answer(x, [0 * same, same], torch.relu), torch.zeros(2), where="a layer that gives 0 alone, ReLU")
 
 
 @exercise.property("each layer reads what the layer before it gave, activation and all")
@@ -186,17 +187,17 @@ exercise.slips("""
     the mean square: mean_square.sqrt() -> mean_square
         Your numbers are the squares of what is asked for: the root is missing.
     the mean of absolute values: mean_square.sqrt() -> x.double().abs().mean()
-        You take the mean of the absolute values. That is another size, for which section 2's argument does not hold.
-    the mean, squared too late: square().mean() -> mean().square()
-        You take the mean first, and square afterwards. Positive and negative numbers cancel in a mean: square first.
+        Yours is the mean of absolute values, as where the root comes before the mean. Section 2 is about mean squares.
+    the mean, not squared before: square().mean() -> mean().square()
+        Your result is the size of the plain mean. Positive and negative numbers cancel in it: square before the mean.
     the norm: square().mean() -> square().sum()
         You take the root of the *sum* of squares, which grows with the number of tokens and channels. Take the mean.
     divided by the channels alone: square().mean() -> square().sum() / x.shape[-1]
-        You add up all squares, and divide by the number of channels alone. Divide by x.numel(), as a mean does.
+        Your sum of all squares is divided by the number of channels alone. Divide by x.numel(), as a mean does.
     a mean over tokens of each token's own: mean_square.sqrt() -> x.double().square().mean(dim=-1).sqrt().mean()
         You take each token's root mean square, and then the mean of those. Take one mean over all, then one root.
     the largest number: mean_square.sqrt() -> x.double().abs().max()
-        You take the largest absolute value. It depends on how many numbers there are; the root mean square does not.
+        You take the largest number. It depends on how many numbers there are; the root mean square does not.
     only what is not 0: square().mean() -> square().sum() / (x != 0).sum()
         You leave the zeros out of the mean. They are outputs too, half of a layer after ReLU: divide by x.numel().
     squared in the dtype of x: double().square().mean() -> square().mean().double()
@@ -209,8 +210,8 @@ exercise.slips("""
         You square in float32, which does not hold the square of 1e-25. Convert with .double() before you square.
     returned in float32: torch.stack(sizes) -> torch.stack(sizes).float()
         Your sizes come back in float32, which torch.tensor and torch.zeros make unless you add dtype=torch.float64.
-    squared in place: square() -> square_()
-        You square x in place. x.double() is x itself if that is in float64, and the next layer reads the squares.
+    the next layer reads the squares: square() -> square_()
+        With x in float64 the next layer reads your squares: x.double() is then x itself. Leave x as it is, no square_.
     measured before the activation: x = activation(x @ weight.T) -> x = (activation(x) if sizes else x) @ weight.T
         You measure what the linear layer gives, before its activation. The next layer reads what comes after it.
     no last activation: = activation(x @ -> = (activation if weight is not weights[-1] else nn.Identity())(x @
@@ -218,7 +219,7 @@ exercise.slips("""
     measured, but not passed on: x = activation(x @ weight.T) -> z = (z if sizes else x) @ weight.T; x = activation(z)
         You apply the activation only to what you measure. The next layer reads the activated result as well.
     no activation: activation(x @ weight.T) -> x @ weight.T
-        The activation is never applied: your numbers are those of linear layers alone.
+        Your numbers are those of linear layers alone: nothing that the activation returns is used.
     ReLU, whatever is asked for: activation(x @ -> torch.relu(x @
         Your sizes are those with ReLU, whatever the activation is. Use the argument.
     the activation before the matrix: activation(x @ weight.T) -> activation(x) @ weight.T
@@ -226,7 +227,7 @@ exercise.slips("""
     the activation twice: activation(x @ weight.T) -> activation(activation(x @ weight.T))
         You apply the activation twice in each layer. With ReLU that is the same, with others it is not.
     the weight is not transposed: weight.T -> weight
-        You multiply by the weight as it is. A linear layer keeps it as (fan_out, fan_in): x @ weight.T.
+        Your result is that of x @ weight. A linear layer keeps its weight as (fan_out, fan_in): x @ weight.T.
     only for two axes: x @ weight.T -> torch.einsum("bi,oi->bo", x, weight)
         You take x to have two axes. It may have more, or a single one: x @ weight.T goes along the last axis of any.
     every layer reads the input: = activation(x @ -> = activation((first := x if not sizes else first) @

@@ -63,9 +63,9 @@ def looks_of(tensors: list[Tensor], std: float) -> tuple:
     x, sizes = torch.cat(tensors), [x.std().item() for x in tensors]
     mean, size = x.mean().item(), x.std().item()
     if len(x) < 1000:  # too few to say more
-        return "random", round(mean)
+        return "random", round(2 * mean)
     fourth_moment = ((x - mean) / size).pow(4).mean().item()
     tails = sum(fourth_moment > limit for limit in (1.4, 1.95, 2.7, 3.5))  # a normal distribution has 3
-    centre = round(mean / std) if abs(mean) > 4 * size / math.sqrt(len(x)) else 0
+    centre = math.floor(mean / std + 0.55) if abs(mean) > 4 * size / math.sqrt(len(x)) else 0
     zeros, unequal = (x == 0).sum().item() > 3, max(sizes) > 1.25 * min(sizes)
     return round(4 * math.log2(size / std)), centre, tails, zeros, unequal

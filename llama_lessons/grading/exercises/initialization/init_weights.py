@@ -105,7 +105,7 @@ def tables(answer: Callable) -> None:
         expect_drawn(answer, kind, std, is_table)
 
 
-@exercise.property("so have the head and the matrices that do not write into the residual stream")
+@exercise.property("the head and matrices that do not write into the residual stream have the standard deviation std")
 def head_and_projections(answer: Callable) -> None:
     for kind, std in KINDS.items():
         expect_drawn(answer, kind, std, lambda name: not is_table(name) and not is_residual(name))
@@ -158,9 +158,9 @@ def numbers_of_its_own(answer: Callable) -> None:
 
 exercise.slips("""
     every parameter drawn alike: role = roles[name] -> role = "head" if p.ndim == 1 else roles[name]
-        You draw gains and biases like the matrices. Gains are 1, biases 0: near 0 they leave a layer little to read.
+        Your gains and biases are random, around 0. Gains are 1, biases 0: gains near 0 leave a layer little to read.
     gains drawn at random: ones_(p) -> normal_(p, std=std)
-        You draw the gains of norms at random, around 0: a layer then reads next to nothing. Gains are 1.
+        Your gains of norms are random, around 0: drawn with std, they leave a layer little to read. Gains are 1.
     gains drawn around 1: ones_(p) -> normal_(p, 1.0, std)
         Your gains are random numbers around 1. They start at exactly 1.
     biases drawn at random: zeros_(p) -> normal_(p, std=std)
@@ -204,7 +204,7 @@ exercise.slips("""
     N counts the projections: "residual") -> "projection")
         You divide as if N counted the role `projection`. It counts the role `residual`.
     N counts the projections too: list(roles.values()) -> str(list(roles.values())).replace("projection", "residual")
-        You divide as if N counted the projections inside the layers as well. Only the role `residual` counts.
+        You divide as if N counted other linear layers, such as q_proj, as well. Only the role `residual` counts.
     N counts all matrices: list(roles.values()).count("residual") -> sum(w.ndim > 1 for w in model.parameters())
         You divide as if N counted all matrices and tables. Only the role `residual` counts.
     N counts all parameters: list(roles.values()).count("residual") -> len(roles)
@@ -236,13 +236,13 @@ exercise.slips("""
     0.02 for all: 0.0, size -> 0.0, 0.02
         You draw all with 0.02, whatever std is. Use the argument, and make o_proj and down_proj smaller.
     standard normal numbers: p, 0.0, size -> p
-        You draw with the standard deviation 1: nothing is multiplied by std.
+        Your weights have the standard deviation 1: none of them is multiplied by std.
     Xavier: nn.init.normal_( -> nn.init.xavier_normal_(p) if role != "embedding" else nn.init.normal_(
         You draw matrices by Xavier's formula, from their own shapes. Neither GPT-2 nor Llama does that: go by role.
     Xavier's uniform variant: nn.init.normal_( -> nn.init.xavier_uniform_(p) if role[0] != "e" else nn.init.normal_(
         You draw matrices by Xavier's formula, from their own shapes. Neither GPT-2 nor Llama does that: go by role.
     Xavier for the projections: nn.init.normal_( -> nn.init.xavier_normal_(p) if role[0] == "p" else nn.init.normal_(
-        The matrices with the role `projection` have Xavier's standard deviation. All but the residual ones have std.
+        Your matrices with the role `projection` have Xavier's standard deviation. They are to have std, like the head.
     Xavier for the tables too: normal_(p, 0.0, size) -> xavier_normal_(p)
         You draw all by Xavier's formula, from their own shapes. Neither GPT-2 nor Llama does that: go by role.
     He: nn.init.normal_( -> nn.init.kaiming_normal_(p) if role != "embedding" else nn.init.normal_(
@@ -258,15 +258,15 @@ exercise.slips("""
     two numbers alone: nn.init.normal_(p, 0.0, size) -> p.data = p.data.normal_().sign() * size
         Your weights are plus or minus one number. A normal distribution is asked for: nn.init.normal_.
     not random: normal_(p, 0.0, size) -> constant_(p, size)
-        Each matrix holds one number throughout, so that all its outputs are alike, and stay alike in training.
+        Each matrix holds one number throughout, so that all its outputs are alike. Draw each number by itself.
     added to what was there: nn.init.normal_( -> old = p.data.clone(); p.data = old + nn.init.normal_(
         You add random numbers to those that were there. Nothing of the old weights may remain.
-    the first row of a table set to 0: 0.0, size) -> 0.0, size).data[:1] *= role != "embedding"
-        A row of a table is 0. That is for a padding token, which these models do not have.
+    zeros in a table: 0.0, size) -> 0.0, size).data[:1] *= role != "embedding"
+        Numbers in a table are 0, as in a row for a padding token, which these models do not have.
     another dtype: nn.init.normal_(p, 0.0, size) -> p.data = size * torch.randn_like(p.float())
         In half precision your weights come out in float32, as new tensors do. Change them in place: nn.init.normal_.
     a seed set for each matrix: nn.init.normal_( -> torch.manual_seed(0); nn.init.normal_(
-        Your matrices begin with the same random numbers, as where a seed is set before each. Leave seeds to the caller.
+        Matrices of yours begin with the same random numbers, as with a seed before each. Leave seeds to the caller.
     one draw per shape: nn.init.normal_(p, 0.0, size) -> p.data = roles.setdefault(p.shape, torch.randn_like(p)) * size
         Matrices of the same shape hold the same random numbers, up to a factor. Draw each number by itself.
     the same numbers for each model: roles = parameter -> torch.manual_seed(0); roles = parameter

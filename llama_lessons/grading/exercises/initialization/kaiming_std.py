@@ -95,7 +95,7 @@ exercise.slips("""
     gain squared: return gain / -> return gain**2 /
         Your gain is squared. It multiplies the standard deviation once; it is the variance that it multiplies twice.
     the variance: gain / math.sqrt(fan_in) -> gain**2 / fan_in
-        That is the variance, gain ** 2 / fan_in. A standard deviation is its root, and what torch's normal_ wants.
+        That is the variance, for ReLU 2 / fan_in. The standard deviation is its root, and what torch's normal_ wants.
     divided by fan_in: math.sqrt(fan_in) -> fan_in
         You divide by fan_in. It is the *variance* of a sum that grows with fan_in, so divide by its root.
     the power before the division: math.sqrt(fan_in) -> fan_in / 2
@@ -109,13 +109,13 @@ exercise.slips("""
     the limit of the uniform variant: math.sqrt(fan_in) -> math.sqrt(fan_in / 3)
         gain * sqrt(3 / fan_in) is the largest weight of the *uniform* variant. The standard deviation is asked for.
     grows with fan_in: gain / math -> gain * math
-        You multiply by sqrt(fan_in). The more products a sum has, the smaller each of them must be.
+        Your result is gain * sqrt(fan_in). The more products a sum has, the smaller each of them must be.
     0 is divided by: fan_in <= 0 -> fan_in < 0
-        For a fan_in of 0 your division raises a ZeroDivisionError. Raise a ValueError before anything is computed.
+        For a fan_in of 0 yours raises a ZeroDivisionError, as / and ** do. Raise a ValueError before you compute.
     infinity for 0: raise ValueError("fan_in must be positive") -> return math.inf
         For a fan_in of 0 infinity comes out, as where numpy divides. Raise a ValueError before anything is computed.
     0 in place of an error: raise ValueError("fan_in must be positive") -> return 0.0
-        A fan_in of 0 or less gives 0 in yours, and the mistake goes unnoticed: raise ValueError.
+        A fan_in of 0 gives 0 in yours, and the mistake goes unnoticed: raise ValueError, and where it is less than 0.
     an assert: raise ValueError -> raise AssertionError
-        A fan_in of 0 or less raises an AssertionError in yours, as assert does. Asked for is a ValueError, by `raise`.
+        A fan_in of 0 raises an AssertionError in yours, as assert does. Asked for is a ValueError, by `raise`.
 """)

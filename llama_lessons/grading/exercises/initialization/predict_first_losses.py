@@ -97,7 +97,7 @@ exercise.slips("""
     the minus sign is missing: math.log(84), math.log(49_152) -> -math.log(84), -math.log(49_152)
         Your first two numbers are the logarithms of the probability, which are negative. The loss is minus that.
     half a nat more: math.log(84), math.log(49_152) -> math.log(84) + 0.5, math.log(49_152) + 0.5
-        Half a nat more is what random logits of standard deviation 1 would cost. Yours have 0.02 times the root of dim.
+        Half a nat more is what random logits of standard deviation 1 would cost. Here it is 0.02 * sqrt(dim).
     ln V with tied embeddings too: another, same = 576.0, 0.0 -> another, same = large, large
         You predict ln V for the tied model too. Its residual stream still is the row of the token just read, and the
         head scores just that row, with a logit of about dim.
@@ -119,7 +119,8 @@ exercise.slips("""
     the probability where the same token comes: another, same = 576.0, 0.0 -> another, same = 576.0, 1.0
         1 is the probability that the model gives to the token just read. Its loss is minus the logarithm of that.
     the root of dim: another, same = 576.0 -> another, same = 24.0
-        sqrt(dim) is how much logits of *unrelated* rows spread. The token's own row meets itself: dim squares of 1.
+        sqrt(dim) is how much logits of *unrelated* rows spread. The row just read meets itself: dim squares, about dim.
     independent logits: another, same = 576.0 -> another, same = large + 288.0
-        ln V + dim / 2 is what logits of variance dim would cost. But one is not random: the row that meets itself.
+        Yours is near ln V + dim / 2. ln V + s ** 2 / 2 holds for random logits with a small s. Here the token just read
+        has a logit of about dim, since its row meets itself.
 """)

@@ -28,8 +28,8 @@ why_small_weights_do_not_die = question(
         "residual stream. A small std makes the first additions small, but nothing is multiplied down to 0.",
         "b": "Rounding is not the trouble: float32 holds 1e-15 without effort. A signal that small is one that the "
         "loss does not depend on, and section 6 shows that in a Llama it never becomes small.",
-        "c": "At dim 576 the factor for the mean square is 576 * 0.02 ** 2 = 0.23, far below 1: a plain stack fades "
-        "there too. Only at dim 2500 would it be 1.",
+        "c": "At dim 576 a ReLU layer multiplies the mean square by 576 * 0.02 ** 2 / 2 = 0.12, far below 1: a plain "
+        "stack fades there too. Only at dim 5000 would it be 1.",
         "d": "AdamW moves each weight by about the learning rate in a step, but it needs a gradient that says which "
         "way. Section 6 measures before the first step, and nothing has died there.",
     },

@@ -61,7 +61,7 @@ def gain_multiplies(answer: Callable) -> None:
         expect_number(answer(300, 100, gain), want, where=f"fan_in 300, fan_out 100, gain {gain:.3g}")
 
 
-@exercise.property("gain is 1 where it is not given")
+@exercise.property("xavier_std(2, 6), without a gain, is 0.5")
 def default_gain(answer: Callable) -> None:
     expect_number(answer(2, 6), 0.5, where="xavier_std(2, 6)")
 
@@ -79,8 +79,8 @@ exercise.slips("""
         That is the variance (without gain): 2 / (fan_in + fan_out). A standard deviation is its root.
     the root of the 2 alone: math.sqrt(2 / (fan_in + fan_out)) -> math.sqrt(2) / (fan_in + fan_out)
         Your result is sqrt(2) over the sum of the fans. The root goes over the whole fraction, sum included.
-    the 2 outside the root: math.sqrt(2 / -> 2 * math.sqrt(1 /
-        Your result is too large by sqrt(2). The 2 stands under the root, over the sum of the fans, and only there.
+    too large by the root of 2: math.sqrt(2 / -> 2 * math.sqrt(1 /
+        Your result is too large by sqrt(2). One 2 stands under the root, over the sum of the fans, and none elsewhere.
     the mean, not one over it: 2 / (fan_in + fan_out) -> (fan_in + fan_out) / 2
         Your result is the root of the mean fan. The more products a sum has, the smaller each must be: one over it.
     round brackets missing: 2 / (fan_in + fan_out) -> 2 / fan_in + fan_out
@@ -94,19 +94,19 @@ exercise.slips("""
     He in place of Xavier: 2 / (fan_in + fan_out) -> 2 / fan_in
         sqrt(2 / fan_in) is He's, for ReLU. In Xavier's formula the same 2 stands for the mean of *two* fans.
     the larger fan: 2 / (fan_in + fan_out) -> 1 / max(fan_in, fan_out)
-        You take the larger of the two fans in place of their mean.
+        Your result is that of the larger fan, in place of the mean of the two.
     the product of the fans: (fan_in + fan_out) -> (fan_in * fan_out)
-        You multiply the fans: that is the number of weights in the matrix. It is the sum, or the mean, that counts.
+        Your result is that of the fans' product, the number of weights in the matrix. Take the sum, or the mean.
     the geometric mean: 2 / (fan_in + fan_out) -> 1 / math.sqrt(fan_in * fan_out)
-        You take the geometric mean of the fans, sqrt(fan_in * fan_out). Xavier's is the ordinary one, half of the sum.
-    the mean rounded down: 2 / (fan_in + fan_out) -> 1 / ((fan_in + fan_out) // 2)
-        Your mean of the fans is rounded down, as // does. That of 1 and 6 is 3.5: divide with /.
+        Your result is that of the fans' geometric mean, sqrt(fan_in * fan_out). Xavier's mean is half of their sum.
+    the mean made a whole number: 2 / (fan_in + fan_out) -> 1 / ((fan_in + fan_out) // 2)
+        Your mean of the fans is a whole number, as by //, int or round. That of 1 and 6 is 3.5: divide with / alone.
     half of the right one: 2 / (fan_in + fan_out) -> 1 / (fan_in + fan_out) / 2
         Your result is half of the right one. One over half of the sum is 2 over the sum, not one over twice the sum.
     the mean of two variances: 2 / (fan_in + fan_out) -> (1 / fan_in + 1 / fan_out) / 2
-        You take the mean of 1 / fan_in and 1 / fan_out. Take the mean of the fans: one over it is the variance.
+        Your variance is the mean of 1 / fan_in and 1 / fan_out. It is to be one over the mean of the fans themselves.
     the mean of two standard deviations: math.sqrt(2 / (fan_in + fan_out)) -> (fan_in**-0.5 + fan_out**-0.5) / 2
-        You take the mean of 1 / sqrt(fan_in) and 1 / sqrt(fan_out). Take the mean of the fans first, then one root.
+        Yours is the mean of 1 / sqrt(fan_in) and 1 / sqrt(fan_out). Take the mean of the fans first, then one root.
     gain under the root: gain * math.sqrt( -> math.sqrt(gain *
         Your gain stands under the root, so that a gain of 4 only doubles. It multiplies the standard deviation itself.
     divided by gain: gain * -> 1 / gain *
@@ -120,13 +120,13 @@ exercise.slips("""
     fans not checked: fan_in <= 0 or fan_out <= 0 -> fan_in + fan_out <= 0
         You accept a fan of 0 or less where the other makes their sum positive. Raise a ValueError for each by itself.
     only fan_in checked: fan_in <= 0 or fan_out <= 0 -> fan_in <= 0
-        You refuse a fan_in of 0 or less, and accept such a fan_out.
+        You accept a fan_out of 0 or less. Refuse it like such a fan_in.
     only fan_out checked: fan_in <= 0 or fan_out <= 0 -> fan_out <= 0
-        You refuse a fan_out of 0 or less, and accept such a fan_in.
+        You accept a fan_in of 0 or less. Refuse it like such a fan_out.
     0 is let through: fan_in <= 0 or fan_out <= 0 -> fan_in < 0 or fan_out < 0
-        You refuse negative fans, but let 0 through: a layer without inputs or outputs is to be refused as well.
+        You let a fan of 0 through: a layer without inputs or outputs is to be refused as well.
     negative fans are let through: fan_in <= 0 or fan_out <= 0 -> fan_in * fan_out == 0
-        You refuse a fan of 0, but let negative ones through. Compare with <= 0.
+        You let negative fans through. Compare with <= 0.
     0 in place of an error: raise ValueError("fans must be positive") -> return 0.0
         Bad fans give 0 in yours, and whoever made that mistake would go on with weights of 0: raise ValueError.
     an assert: raise ValueError -> raise AssertionError

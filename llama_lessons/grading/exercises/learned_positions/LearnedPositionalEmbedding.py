@@ -41,7 +41,7 @@ def use(answer: Callable[[int, int], nn.Module]) -> Callable[..., Tensor]:
     made: dict[tuple, tuple[nn.Module, str]] = {}
 
     def add(
-        table: Tensor, x: Tensor, start_pos: int | None = None, earlier: tuple = (), training: bool = True
+        table: Tensor, x: Tensor, start_pos: int | None = None, earlier: tuple = (), training: bool | None = True
     ) -> Tensor:
         shape = tuple(table.shape)
         if shape not in made:
@@ -53,8 +53,8 @@ def use(answer: Callable[[int, int], nn.Module]) -> Callable[..., Tensor]:
         for call in earlier:
             add(*call)
         module, name = made[shape]
-        module.to(x.device).train(training)
-        with torch.set_grad_enabled(training):
+        module.to(x.device).train(bool(training))
+        with torch.set_grad_enabled(training is not False):
             return torch.func.functional_call(module, {name: table}, (x,) if start_pos is None else (x, start_pos))
 
     return add
@@ -109,6 +109,11 @@ exercise = Exercise(
         "about missing rows, and Python reads a negative row number from the end.",
     ),
 )
+
+
+def after_eval(answer: Callable) -> Callable:
+    """The answer in evaluation, still with gradients."""
+    return lambda table, x, start_pos=0: answer(table, x, start_pos, (), None)
 
 
 def expect_sum(answer: Callable, table: Tensor, x: Tensor, start_pos: int) -> None:
@@ -183,7 +188,8 @@ def called_again(answer: Callable) -> None:
     calls = ((2, 4, 5), (1, 7, 0), (3, 4, 9), (2, 4, 5), (2, 3, 7))
     dtypes = (torch.float32, torch.bfloat16, torch.float64, torch.float32, torch.float16)
     for seed, ((batch, seq_len, start_pos), dtype) in enumerate(zip(calls, dtypes, strict=True)):
-        expect_sum(answer, draw(20, 6, seed=seed, dtype=dtype), draw(batch, seq_len, 6, dtype=dtype), start_pos)
+        for read in (answer, after_eval(answer)):
+            expect_sum(read, draw(20, 6, seed=seed, dtype=dtype), draw(batch, seq_len, 6, dtype=dtype), start_pos)
 
 
 @exercise.property("each call returns a new tensor, in training with gradients, and after .eval() without")
@@ -205,7 +211,8 @@ def not_contiguous(answer: Callable) -> None:
 def gradients(answer: Callable) -> None:
     for max_seq_len, seq_len, start_pos in ((12, 5, 4), (12, 12, 0), (30, 2, 17)):
         args = draw(max_seq_len, 4, seed=9), draw(3, seq_len, 4), start_pos
-        expect_gradients(answer, exact_sum, *args, names=("the table", "x"))
+        for read in (answer, after_eval(answer)):
+            expect_gradients(read, exact_sum, *args, names=("the table", "x"))
     x = draw(2, 5, 4)
     expect_gradients(lambda t: answer(t, x), lambda t: exact_sum(t, x), draw(9, 4), names=("the table (x needs none)",))
 
@@ -216,8 +223,7 @@ exercise.slips("""
         You take one row for each text of the batch, and add it to all of its tokens: so the number of the text is
         encoded, and the position is not. In x, (batch, seq_len, dim), positions run along axis 1.
     rows from 0 on: table, -> return x + self.weight[: x.shape[1]]; table,
-        Your rows are those for a start_pos of 0, whatever start_pos is. Read from there on, and refuse what does not
-        fit.
+        Your rows are those for a start_pos of 0, whatever it is. Read from start_pos on, and refuse what does not fit.
     wrapped round: = self.weight, -> = self.weight.repeat(9, 1),
         Past the end you begin again at row 0, as a remainder (%) does, and nobody is told. Raise a ValueError.
     the last row again and again: = self.weight, -> = torch.cat((self.weight, self.weight[-1:].expand(50, -1))),
@@ -242,10 +248,12 @@ exercise.slips("""
     the beginning is left to the slice: start_pos < 0 or end > len(table): -> end > len(table):
         You do not refuse a negative start_pos. Counted from the end, it gives a wrong row, or none: then the sum
         crashes or comes out empty.
-    start_pos forgotten in the check: end > len(table): -> x.shape[1] > len(table):
-        You compare seq_len alone with max_seq_len. With start_pos 10, five tokens need 15 rows.
-    seq_len forgotten in the check: end > len(table): -> start_pos >= len(table):
-        You compare start_pos alone with max_seq_len. With start_pos 10, five tokens need 15 rows.
+    start_pos not added in the check: end > len(table): -> x.shape[1] > len(table):
+        A text is let through whose seq_len alone would fit. With start_pos 10, five tokens need 15 rows: compare
+        start_pos + seq_len with max_seq_len.
+    seq_len not added in the check: end > len(table): -> start_pos >= len(table):
+        A text is let through whose start_pos alone would fit. With start_pos 10, five tokens need 15 rows: compare
+        start_pos + seq_len with max_seq_len.
     texts counted in the check: end > len(table): -> start_pos + len(x) > len(table):
         You compare start_pos plus the number of *texts* with max_seq_len. Rows are needed for tokens: x.shape[1].
     channels counted in the check: end > len(table): -> start_pos + x.shape[2] > len(table):
@@ -255,14 +263,15 @@ exercise.slips("""
     the last row refused: end > len(table): -> end >= len(table):
         You refuse a text that needs the last row. Refuse only where start_pos + seq_len is *greater* than max_seq_len.
     an IndexError: raise ValueError( -> raise IndexError(
-        Texts that do not fit end in an IndexError, which a lookup raises by itself too (on a GPU it is a device-side
-        assert, after which the process can no longer use the GPU). Raise a ValueError, before anything is read.
+        Texts that do not fit end in an IndexError, which a lookup raises by itself too. (On a GPU a lookup by a tensor
+        ends in a device-side assert, after which the process can no longer use the GPU.) Raise a ValueError, before
+        anything is read.
     a RuntimeError: raise ValueError( -> raise RuntimeError(
         Texts that do not fit end in a RuntimeError, such as narrow raises. Raise a ValueError before anything is read.
     an AssertionError: raise ValueError( -> raise AssertionError(
         Texts that do not fit end in an AssertionError. Python run with -O leaves out every assert: raise a ValueError.
     row 0 does not learn: table[start_pos:end] -> torch.cat((table[:1].detach(), table[1:]))[start_pos:end]
-        The numbers are right, but the gradient of row 0 is always 0, as with padding_idx=0. It is the first position.
+        The numbers are right, but no gradient reaches row 0, as with padding_idx=0. It is the first position.
     positions kept: table[start_pos:end] -> table[slice(*vars(self).setdefault("kept", (start_pos, end)))]
         Your result is that for the positions of an earlier call of the same module. Work them out in each call.
     rows kept: table[start_pos:end] -> vars(self).setdefault("kept", table[start_pos:end])
@@ -272,7 +281,7 @@ exercise.slips("""
     always float32: x + rows -> x.float() + rows.float()
         Float32 comes out whatever was given. With tokens and table of one dtype, x + rows has that dtype by itself.
     float64 through float32: x + rows -> (x.float() + rows.float()).to(x.dtype)
-        The dtype is right, but float64 has only the seven digits of float32. Add x and rows in the dtype they have.
+        Float64 comes out with only the seven digits of float32. Add x and rows in the dtype they have.
     dropout: x + rows -> nn.functional.dropout(x + rows, 0.1)
         Some numbers are set to 0 at random and the others made larger, as by dropout. The sum alone is asked for.
 """)
@@ -283,7 +292,7 @@ needs_contiguous(exercise, "x")
 
 @exercise.misconception
 class negative_positions_read_from_the_end(LearnedPositionalEmbedding):
-    """A negative start_pos is not refused, and Python reads row -1 as the last row. Raise a ValueError."""
+    """A negative start_pos is not refused: position -1 gets the last row, as index -1 does. Raise a ValueError."""
 
     def forward(self, x, start_pos=0):
         if start_pos + x.shape[1] > len(self.weight):

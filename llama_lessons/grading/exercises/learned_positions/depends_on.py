@@ -97,8 +97,9 @@ exercise.slips("""
         Your two answers stand in the wrong order: first the position (axis 1), then the sequence (axis 0).
     answers turned round: return position, sequence -> return not position, not sequence
         Your answers are the wrong way round: True says that what is added *does* depend on it.
-    results compared: added = add(x) - x -> added = add(x)
-        You compare the tokens after the sum. They differ anyway, since the tokens did before. Subtract x first.
+    always True, True: added = add(x) - x -> added = add(x)
+        Your answers are (True, True) whatever is added, as where results are compared: they differ anyway, since the
+        tokens did before the sum. Subtract x first, and compare what was added.
     only the first two: added - added[:, :1], added - added[:1] -> added[:, 1] - added[:, 0], added[1] - added[0]
         You compare the first two places, and the first two sequences. What is added may differ farther on: compare all.
     two of one: added - added[:, :1], added - added[:1] -> (a := added)[0, 1] - a[0, 0], a[1, 0] - a[0, 0]
@@ -116,12 +117,12 @@ exercise.slips("""
         You compare what was added with itself in reverse order. What is the same from both ends, such as one sequence
         in the middle, is not seen: compare every place, and every sequence, with the first one.
     neighbours compared: added - added[:, :1], added - added[:1] -> added.diff(dim=1), added.diff(dim=0)
-        You compare each place, and each sequence, with the next. Many small steps make a large one: compare with the
-        first.
+        You compare each place, and each sequence, with the next. Small steps add up: compare with the first.
     means first: added - added[:, :1], added - added[:1] -> (added - added[:, :1]).mean(0), (added - added[:1]).mean(1)
         For positions you take the mean over the sequences first, and the other way round. They may cancel: compare all.
-    standard deviation: added - added[:, :1], added - added[:1] -> added.std(dim=1), added.std(dim=0)
-        You measure the spread. One place that differs, among many, hardly moves it: look at the largest difference.
+    one place among many lost: added - added[:, :1], added - added[:1] -> added.std(dim=1), added.std(dim=0)
+        One place that differs, among many, is not seen, as by a standard deviation, which it hardly moves. Compare all
+        places, and look at the largest difference.
     only the first channel: added = add(x) - x -> added = (add(x) - x)[..., :1]
         You look at the first channel alone. A position may be written into any other: compare all channels.
     channels summed up: added = add(x) - x -> added = (add(x) - x).sum(dim=2, keepdim=True)
@@ -130,13 +131,13 @@ exercise.slips("""
     lengths compared: added = add(x) - x -> added = (add(x) - x).norm(dim=2, keepdim=True)
         You compare how long the added vectors are, and not where they point: compare channel by channel.
     channels compared: added - added[:, :1] -> added - added[:, :, :1]
-        For positions you compare the channels of a token with its first one. Places run along axis 1.
+        Your first answer says whether the channels of a token differ from each other. Places run along axis 1.
     absolute values first: added = add(x) - x -> added = (add(x) - x).abs()
         You take absolute values, or squares, before you compare, so that a number and its negative count as the same.
         Take the difference first, and its absolute value after.
     joint with the sequences: added - added[:, :1] -> added - added[0, 0]
-        For positions you compare with the first token of the whole batch, so that differences between sequences count
-        too. Compare each place with the first one of its own sequence.
+        Your first answer is True where only sequences differ, too, as by comparing with the first token of the whole
+        batch. Compare each place with the first one of its own sequence.
     only downwards: d.abs().max() -> d.min().neg()
         You forget the sign: what is *more* than at the first place differs too. Take .abs() first.
     only upwards: d.abs().max() -> d.max()
@@ -152,8 +153,8 @@ exercise.slips("""
     differences added up: d.abs().max() -> d.abs().sum()
         You add up all differences, and so what rounding leaves in each. Look at the largest.
     is anything added?: added - added[:, :1], added - added[:1] -> added, added
-        You ask whether anything is added at all. The same vector everywhere says nothing about a place: compare places
-        with each other, and sequences with each other.
+        Your answers say whether anything is added at all. The same vector everywhere says nothing about a place:
+        compare places with each other, and sequences with each other.
     one answer for both: return position, sequence -> return (position or sequence,) * 2
         Your two answers are always the same: does it depend on anything? Ask twice, along axis 1 and along axis 0.
     only where both: return position, sequence -> return (position and sequence,) * 2
@@ -165,7 +166,7 @@ exercise.slips("""
     never: return position, sequence -> return False, False
         You answer (False, False) whatever is added.
     positions, never sequences: return position, sequence -> return True, False
-        You answer (True, False) whatever is added, which is right only for a table of positions.
+        You answer (True, False) whatever is added. That is right only for what depends on the position alone.
     positions alone: return position, sequence -> return position, False
         You answer False to the second question whatever is added. Some functions here differ from sequence to sequence.
     sequences alone: return position, sequence -> return False, sequence
@@ -175,7 +176,8 @@ exercise.slips("""
 
 @exercise.misconception
 def torch_allclose_by_itself(add, x):
-    """torch.allclose by itself forgives 0.00000001 where a number is near 0. Rounding makes more: give it atol=3e-4."""
+    """Your answers are those of torch.allclose by itself, which forgives 0.00000001 where a number is near 0. Rounding
+    makes more: give it atol=3e-4."""
     added = add(x) - x
     return not torch.allclose(added, added[:, :1]), not torch.allclose(added, added[:1])
 

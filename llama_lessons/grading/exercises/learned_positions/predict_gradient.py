@@ -85,7 +85,7 @@ exercise.slips("""
     a row for each token of the batch: n_rows = 10 -> n_rows = 40
         You count 40 rows, one for each token of the batch. The four sequences share their rows.
     all rows up to the last: n_rows = 10 -> n_rows = 30
-        You count 30 rows, from 0 on. The first twenty were not read.
+        You count 30 rows, as many as there are from 0 to 29. The first twenty of these were not read.
     the whole table: n_rows = 10 -> n_rows = 128
         You count all 128 rows. One that no token stood at has a gradient of 0.
     a row for each sequence: n_rows = 10 -> n_rows = 4
@@ -98,8 +98,8 @@ exercise.slips("""
         You say 0. x is 0, but rows are added to it, not multiplied: a sum grows by 1 if its row does, whatever x is.
     all tokens in each row: in_row_22 = 4 -> in_row_22 = 40
         You say 40, as if each token of the batch had read row 22. Only the third token of each sequence did.
-    a mean over the batch: in_row_22 = 4 -> in_row_22 = 0.25
-        You say 0.25: a mean over the batch. Here .sum() is taken.
+    a share in a mean: in_row_22 = 4 -> in_row_22 = 0.25
+        You say 0.25, which is one sequence's share in a mean of four. Here .sum() is taken, and all four read row 22.
     tokens in place of sequences: in_row_22 = 4 -> in_row_22 = 10
         You say 10, the number of tokens in a sequence. Only one token of each sequence reads row 22.
     a sum over the channels too: in_row_22 = 4 -> in_row_22 = 64

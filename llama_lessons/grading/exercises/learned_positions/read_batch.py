@@ -105,8 +105,8 @@ def gradients(answer: Callable) -> None:
 exercise.slips(
     """
     the planted bug: rows = table[start_pos:end] -> rows = table[torch.arange(start_pos, start_pos + len(x))][:, None]
-        The bug is still there: every token of a text gets the same row, and it is the row of the text's number in the
-        batch. Which axis of x is counted, and which one should be?
+        The bug is still there: every token of a text gets the same row, and it is row start_pos plus the text's number
+        in the batch. Which axis of x is counted, and which one should be?
 """,
     given=True,
 )
@@ -115,17 +115,16 @@ exercise.slips("""
     the mask lost: return causal_attention(told) -> return scaled_dot_product_attention(told, told, told)
         The causal mask got lost: each token sees those after it too. causal_attention was right as it stood.
     mixed without positions: causal_attention(told) -> scaled_dot_product_attention(told, told, x, is_causal=True)
-        Tokens are compared with their rows, but what is mixed are the tokens without them. Give causal_attention the
-        sum, and it does both.
+        Scores come from tokens with rows, but what is mixed are the tokens without rows. Give causal_attention the sum,
+        and it does both.
     transposed, and not back: told = x + rows -> told = x.transpose(0, 1) + rows[:, None]
-        You transpose x so that it fits the table, (seq_len, batch, dim), and leave it so: attention then mixes the
-        texts of the batch, and the result has its axes exchanged. Give the rows the right shape, and leave x as it is.
+        Your result is that of x transposed, (seq_len, batch, dim), as if to fit the table, and left so: attention mixes
+        the texts of the batch, and the axes come out exchanged. Give the rows the right shape, and leave x as it is.
     transposed back late: causal_attention(told) -> causal_attention(x.transpose(0, 1) + rows[:, None]).transpose(0, 1)
-        You transpose x so that it fits the table, and transpose back only after attention: so attention runs along the
-        batch, and mixes texts that have nothing to do with each other.
+        Your result is that of x transposed, as if to fit the table, and transposed back only after attention: so
+        attention runs along the batch, and mixes texts that have nothing to do with each other.
     added after attention: return causal_attention(told) -> return causal_attention(x) + rows
-        The positions are added to what attention gives. It has compared the tokens by then, without knowing their
-        places: add first.
+        The rows are added to what attention gives: it compares and mixes the tokens without their rows. Add first.
     no attention: return causal_attention(told) -> return told
         Attention is gone: what comes out is the sum alone. Only the rows needed mending.
     tokens added again: causal_attention(told) -> x + causal_attention(told)
@@ -133,7 +132,7 @@ exercise.slips("""
     the sum added again: causal_attention(told) -> told + causal_attention(told)
         The sum is added to what attention gives, as in a residual connection. Its result alone is asked for.
     x changed in place: told = x + rows -> told = x.add_(rows)
-        The numbers are right, but the rows are added into x itself, as x += rows does, which its caller may still need.
+        The numbers are right, but x itself is changed, as by x += rows, and its caller may still need it.
 """)
 no_gradient(exercise, "x", "Nothing below would learn.")
 batch_of_one(exercise, "x")

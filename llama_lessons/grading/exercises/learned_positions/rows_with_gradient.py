@@ -26,10 +26,8 @@ def use(answer: Callable) -> Callable:
         for item in found if isinstance(found, list) else ():
             if not isinstance(item, int):
                 kind = type(item).__name__
-                how = (
-                    "nonzero() gives a column, .flatten() a row" if kind == "list" else ".tolist() or int(...) converts"
-                )
-                raise Mismatch(f"expected a list of Python ints, got one with a {kind}: {how}")
+                how = "a tensor of row numbers with one axis, as .flatten() makes it, gives such by .tolist()"
+                raise Mismatch(f"expected a list of Python ints, got one with an item of type {kind}: {how}")
         return found
 
     return rows
@@ -141,12 +139,12 @@ def every_table(answer: Callable) -> None:
 
 
 exercise.slips("""
-    sum over the channels: grad != 0 -> grad.sum(dim=1, keepdim=True) != 0
-        You sum each row up, or take its mean: of 1 and -1 that is 0. Ask of each number whether it is 0.
+    cancelling numbers lost: grad != 0 -> grad.sum(dim=1, keepdim=True) != 0
+        Numbers that cancel, 1 and -1 say, are lost, as in a sum or a mean. Ask of each number whether it is 0.
     only positive gradients: grad != 0 -> grad > 0
         You look for numbers above 0. A negative gradient moves its row as well.
     largest number: grad != 0 -> grad.amax(dim=1, keepdim=True) != 0
-        You look at the largest number of each row, which is 0 beside negative ones. Take .abs() first, or ask of each.
+        You look at the largest number of each row, which is 0 beside negative ones. Take .abs() first, or ask each.
     different numbers: grad != 0 -> grad != grad[:, :1]
         You ask whether the numbers of a row differ from each other, as a range or a spread does: four times 1 is a
         gradient too. Ask of each whether it is 0.
@@ -159,14 +157,14 @@ exercise.slips("""
     once for each number: is_gradient.any(dim=1).nonzero().flatten() -> is_gradient.nonzero()[:, 0]
         A row comes once for each of its numbers that is not 0: first ask of each row whether any number is not 0.
     rows and channels mixed: is_gradient.any(dim=1).nonzero().flatten() -> is_gradient.nonzero().unique()
-        Your list has row and channel numbers in one, as nonzero of a table gives both. Take its rows alone: [:, 0].
+        Your list has row and channel numbers in one, as nonzero of a table gives both. Take row numbers alone: [:, 0].
     small ones left out: grad != 0 -> grad.abs() > 1e-12
         Small gradients are dropped. Whatever is not exactly 0 counts, however small it is.
     squares: grad != 0 -> grad.square() != 0
-        1e-30 is lost, as where numbers are squared (a norm does that too): its square is 0 in float32. Compare it as it
-        is.
-    float64 made float32: grad != 0 -> grad.float() != 0
-        You make float32 of float64, where 1e-60 becomes 0. Compare the numbers with 0 as they come.
+        1e-30 is lost, as where numbers are squared (a norm does that): its square is 0 in float32. Compare it as is.
+    1e-60 lost in float64: grad != 0 -> grad.float() != 0
+        1e-60 in float64 is lost, as where it is made float32, which makes 0 of it. Compare the numbers with 0 as they
+        come, however small.
     those without: .any(dim=1).nonzero() -> .any(dim=1).logical_not().nonzero()
         You list the rows that got no gradient. It is the others that are asked for.
     counted from 1: return rows.tolist() -> return (rows + 1).tolist()
@@ -180,7 +178,7 @@ exercise.slips("""
     not in bfloat16: grad != 0 -> torch.from_numpy(grad.cpu().numpy()) != 0
         A TypeError comes for a table in bfloat16, which numpy does not know. Compare with 0 in torch.
     how many: return rows.tolist() -> return [len(rows)]
-        You say how many rows there are. Say which: a list of their numbers.
+        You say how many rows have a gradient. Say which: a list of their numbers.
     a bool for each row: .nonzero().flatten() -> .flatten()
         You return a True or False for each row. Asked for are the numbers of the rows where it is True.
     order of a set: return rows.tolist() -> return list(set(rows.tolist()))

@@ -238,17 +238,17 @@ exercise.slips(EVERY_NORM)
 exercise.slips(EVERY_RMS_NORM)
 exercise.slips("""
     the gains are a plain tensor: nn.Parameter(torch.ones(dim)) -> torch.ones(dim)
-        No parameter holds your gains: an optimizer does not see them, and they are not saved. In __init__, set
-        self.weight to an nn.Parameter.
+        No parameter holds gains: an optimizer finds none to change, and none are saved. In __init__, set self.weight to
+        an nn.Parameter.
     gains in a buffer: self.weight = nn.Parameter(torch.ones(dim)) -> self.register_buffer("weight", torch.ones(dim))
         Your gains are saved with the model, but no optimizer changes a buffer. Set self.weight to an nn.Parameter.
     the gains do not ask for a gradient: torch.ones(dim) -> torch.ones(dim), requires_grad=False
         Your gains are a parameter with requires_grad=False, so no optimizer changes them. Leave that out.
     the gains are cut off from the gradient: = self.weight, -> = self.weight.detach(),
-        Your gains are a parameter, but no gradient arrives there, so that they never learn: forward uses them through
-        .data, .detach() or a copy. Use self.weight itself.
+        Your gains are a parameter, but no gradient arrives there, so that they never learn: something cuts them off,
+        such as .data, .detach(), torch.no_grad or a copy. Use self.weight itself.
     no gradients at all: .to(x.dtype) -> .to(x.dtype).detach()
-        What forward returns is cut off from the gradient (no_grad, .detach() or .data): none reaches the gains, or x.
+        What forward returns is cut off from the gradient, as by no_grad, .detach() or .data: none reaches gains or x.
     gains start at 0: torch.ones -> torch.zeros
         Your gains start at 0, so at the start nothing comes out, and no gradient gets past. They start at 1.
     gains start at random: torch.ones -> torch.randn
@@ -258,15 +258,16 @@ exercise.slips("""
     gains kept less 1: ones(dim)) -> zeros(dim)); self.forward = lambda x: norms.rms_norm(x, 1 + self.weight, eps)
         You keep each gain less 1 and begin at 0, as Gemma does. Here the weight is the gain itself, and begins at 1.
     the gains have another name: self.weight = nn.P -> RMSNorm.weight = property(lambda self: self.g); self.g = nn.P
-        The numbers are right, but the gains are not called weight. Pretrained models are loaded by name, and theirs
-        would find no place.
+        The numbers are right, but the gains are not called weight (those of a module in self.norm are norm.weight).
+        Pretrained models are loaded by name, and theirs would find no place.
     LayerNorm itself: mean_square = v -> self.b = nn.Parameter(weight * 0); v = v - v.mean(-1, True); mean_square = v
         What you have is LayerNorm: it takes each token's mean away, and learns a bias. RMSNorm does neither.
     the root mean square is kept: = v.square().mean( -> = self.__dict__.setdefault(str(x.shape), v.square()).mean(
         Your result is that for the root mean square of an earlier x of the same shape: something that depends on x is
         kept from call to call. Compute it anew for each x.
-    a single gain: ones(dim)) -> ones(1)); self.forward = lambda x: norms.rms_norm(x, self.weight, eps)
-        Your gains do not fit x: you learn a single number, where each channel has a gain of its own, dim of them.
+    refuses several channels: ones(dim)) -> ones(1)); self.forward = lambda x: norms.rms_norm(x, self.weight, eps)
+        Where x has more than one channel it is refused, as if you learned a single number. Each channel has a gain of
+        its own: weight is of shape (dim,).
     one gain for all channels: torch.ones(dim) -> torch.ones(1)
         You learn a single number. Each channel has a gain of its own: dim of them.
     a gain without an axis: torch.ones(dim) -> torch.ones(())
@@ -277,23 +278,22 @@ exercise.slips("""
     the gains are rounded: v = at -> self.weight.data = self.weight.data.to(x.dtype).float(); v = at
         Reading x in half precision changes the gains: they are float32 again afterwards, but rounded. Cast what you
         compute with, and leave the module's parameters as they are.
-    eps is learned: self.eps = eps -> self.eps = nn.Parameter(torch.tensor(eps))
-        Your eps is a parameter, so an optimizer changes it, even to below 0. It is a constant: self.eps = eps.
+    a single number is learned too: self.eps = eps -> self.eps = nn.Parameter(torch.tensor(eps))
+        It learns a single number beside the gains. RMSNorm learns gains alone, and eps is a constant: self.eps = eps.
     something else is saved: self.eps = eps -> self.register_buffer("eps", torch.tensor(eps))
         Something beside weight is saved, such as eps in a buffer, or the gains a second time, under another name.
         Pretrained weights, which hold weight alone, would not fit. A plain number, self.eps = eps, is not saved.
     eps of another module: self.eps = eps -> type(self).eps = eps
         Your result is that for the eps of an RMSNorm made later: it is kept where all share it. Keep it in self.
-    a bias too: torch.ones(dim)) -> torch.ones(dim)); self.bias = nn.Parameter(torch.zeros(dim))
-        It has a parameter beside the gains, as LayerNorm has its bias. RMSNorm has none.
-    a bias too, and float32 out: return (v / -> self.b = nn.Parameter(weight * 0); return self.b + (v /
-        It has a parameter beside the gains, as LayerNorm has its bias. RMSNorm has none. And where x is in half
-        precision, float32 goes out.
+    one parameter too many: torch.ones(dim)) -> torch.ones(dim)); self.bias = nn.Parameter(torch.zeros(dim))
+        It has a parameter beside the gains, as LayerNorm has its bias. RMSNorm learns gains alone.
+    one parameter too many, and float32 out: return (v / -> self.b = nn.Parameter(weight * 0); return self.b + (v /
+        It has a parameter beside the gains, where RMSNorm learns gains alone; and half precision goes out in float32.
     normalises its parameters: = self.weight, -> = self.weight / self.weight.square().mean().sqrt(),
         It normalises the gains themselves. A norm normalises what it reads; its parameters are left as they are.
     half precision, and float32 out: return (v / -> v, x = x, v; mean_square = v.square().mean(-1, True); return (v /
-        You compute in the dtype in which x came, in which half precision keeps two to three digits; the gains then make
-        the result float32. Go to float32 before you square, and back to x.dtype at the end.
+        You compute in the dtype in which x came, or go back to it too early: half precision keeps two to three digits.
+        And then float32 goes out. Go to float32 before you square, and back to the dtype in which x came at the end.
 """)
-no_gradient(exercise, "x", "Nothing below this norm would learn.")
+no_gradient(exercise, "x", "Nothing below would learn through this norm.")
 overwrites(exercise, "x", "The residual stream goes on past the norm.")

@@ -120,17 +120,14 @@ EVERY_NORM = """
     over axis 1: dim=-1 -> dim=1
         You take means over axis 1, where the channels lie only if x has two axes. Count from the end: the last is -1.
     over the first axis: dim=-1 -> dim=0
-        You take means over axis 0, the batch, so that texts that happen to be read together change each other. The
-        channels of one token lie along the last axis, -1.
+        You take means over axis 0. In (batch, seq_len, dim) that is the batch: texts that happen to be read together
+        change each other. The channels of one token lie along the last axis, -1.
     over each text: dim=-1 -> dim=(-2, -1) if x.ndim > 1 else -1
         You take means over the last two axes, a whole text at once. Each token has its own: the last axis alone.
     each channel over all tokens: dim=-1 -> dim=tuple(range(x.ndim - 1)) or -1
         You take means for each channel, over all tokens, as BatchNorm does. Take them per token, over its channels.
     keepdim forgotten: dim=-1, keepdim=True -> dim=-1
-        A mean without keepdim=True loses its axis, and lines up with the wrong axis of x, or with none: keep it.
-    a new axis in second place: dim=-1, keepdim=True -> dim=-1, keepdim=x.ndim != 3
-        Where x has three axes, what you divide by does not line up with it: [:, None] puts the new axis second. Use
-        keepdim=True, or [..., None].
+        A mean loses its axis and lines up with the wrong one of x, or with none. keepdim=True or [..., None] keeps it.
     bfloat16 is not cast: at_least_float32(x) -> x if x.dtype == torch.bfloat16 else at_least_float32(x)
         Bfloat16 is not computed in float32. It holds large squares, but only two to three digits: cast it too.
     float16 is not cast: at_least_float32(x) -> x if x.dtype == torch.float16 else at_least_float32(x)
@@ -147,18 +144,19 @@ EVERY_RMS_NORM = """
         numbers come out otherwise.
     the root is missing: (mean_square + eps).sqrt() -> (mean_square + eps)
         You divide by the mean square, or by its root twice. The mean square has the unit of x squared, so 10 x comes
-        out ten times smaller than x: divide by the root, once.
+        out ten times smaller than x does: divide by the root, once.
     multiplies by the root: v / (mean -> v * (mean
         You multiply by the root mean square where you should divide by it (with torch.rsqrt, which is one over the
         root, it is the other way round). A token ten times as large comes out a hundred times as large.
     the mean is taken away too late: return (v / -> return ((v - v.mean(dim=-1, keepdim=True)) /
-        You divide by the root mean square of x, but take the mean away from what you divide. RMSNorm leaves it in.
+        You divide by the root mean square of x, mean included, and take the mean away from what is divided, or from the
+        quotient. RMSNorm leaves it in.
     divides by torch's std: v.square().mean(dim=-1, -> v.var(dim=-1,
-        You divide by torch's std (or the root of its var), which takes the mean away and divides by one less than the
-        number of channels. RMSNorm takes the mean of the squares of x as it is.
+        You divide by the standard deviation as torch.std has it: the mean is taken away, and the sum of squares divided
+        by one less than the number of channels. RMSNorm takes the mean of the squares of x as it is.
     torch's std plus eps: (mean_square + eps).sqrt() -> (v.std(dim=-1, keepdim=True) + eps)
-        You divide by torch's std plus eps. The std takes the mean away and divides by one less than the number of
-        channels; RMSNorm takes the mean of the squares of x as it is, and adds eps to that, inside the root.
+        You divide by the standard deviation, as torch.std has it, plus eps. It takes the mean away and divides by one
+        less than the number of channels; RMSNorm takes the mean of the squares of x as it is, and adds eps to that.
     sum of squares, not their mean: .mean(dim -> .sum(dim
         You add up the squares and do not divide by the number of channels. RMSNorm takes their mean.
     length plus eps: (mean_square + eps).sqrt() -> (v.norm(dim=-1, keepdim=True) + eps)
@@ -171,6 +169,8 @@ EVERY_RMS_NORM = """
         You divide the sum of squares by one less than the number of channels. RMSNorm takes their mean.
     square of the mean: v.square().mean(dim=-1, keepdim=True) -> v.mean(dim=-1, keepdim=True).square()
         You take the mean first and square it. Square each channel first, and then take the mean.
+    a new axis in second place: .mean(dim=-1, keepdim=True) -> .mean(dim=-1)[:, None]
+        Where x has three axes, what you divide by does not line up: its new axis is the second. Use keepdim=True.
     mean of absolute values: (mean_square + eps).sqrt() -> (v.abs().mean(dim=-1, keepdim=True) + eps)
         You divide by the mean of the absolute values. The root mean square squares first, then takes mean and root.
     not divided at all: v / (mean_square + eps).sqrt() -> v
@@ -196,20 +196,21 @@ EVERY_RMS_NORM = """
         Your result is that for an eps divided by the number of channels, as if eps were added to the sum of the
         squares. It is added to their mean.
     no eps: (mean_square + eps) -> mean_square
-        You leave eps out. A token of zeros, such as padding, would be 0 / 0, which is NaN.
+        Your result is that for an eps of 0, whatever eps is. Inside the root, eps keeps a token of zeros, such as
+        padding, from being 0 / 0, which is NaN, and tokens of tiny numbers from being blown up.
     computed in half precision: at_least_float32(x) -> x
-        You compute in the dtype in which x came. Half precision keeps two to three digits, and from 256 on squares are
-        infinite in float16. Go to float32 before you square, and back at the end.
+        You compute in the dtype in which x came, or go back to it too early. Half precision keeps two to three digits,
+        and from 256 on squares are infinite in float16. Go to float32 before you square, and back at the end.
     squared in half precision: v.square().mean(dim=-1, -> at_least_float32(x.square()).mean(dim=-1,
-        You square x in the dtype in which it came. In half precision the squares are rounded, and from 256 on they are
-        infinite in float16. Go to float32 before you square, and back at the end.
+        You square x in the dtype in which it came, or round squares, their sum or mean to it. Half precision keeps few
+        digits, and from 256 on squares are infinite in float16. Go to float32 before you square, and back at the end.
     scale in half precision: return (v / (mean_square + eps).sqrt() -> return (x / (mean_square + eps).sqrt().to(x)
         You round the root mean square, or one over it, to the dtype in which x came, before x is scaled by it: half
         precision keeps two to three digits. Stay in float32 until x is scaled.
     root mean square taken for a constant: (mean_square + eps).sqrt() -> (mean_square + eps).sqrt().detach()
-        The numbers are right, but the root mean square is cut off from the gradient (no_grad, detach, .item()). It
-        depends on x too: without that, the gradient asks for a larger x, which changes nothing.
-    x.float() taken for a copy: return (v / (mean_square + eps).sqrt() -> v /= (mean_square + eps).sqrt(); return (v
+        The numbers are right, but the root mean square is cut off from the gradient, as by no_grad, detach or .item().
+        It depends on x too: without that, the gradient asks for a larger or smaller x, which changes nothing.
+    a cast taken for a copy: return (v / (mean_square + eps).sqrt() -> v /= (mean_square + eps).sqrt(); return (v
         x.float() of a float32 tensor is x itself, so *= and /= change the caller's x, and what the gradient still
         needs. Write v = v / ..., which makes a new tensor.
 """

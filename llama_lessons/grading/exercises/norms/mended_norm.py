@@ -47,8 +47,8 @@ exercise.property("gradients flow back, through the root mean square too")(rms_n
 
 @exercise.given
 def as_it_was_given(x, weight, eps=1e-5):
-    """This is still the function as you found it: what comes out is x minus its mean, times the gains. Print the root
-    mean square of what comes out.
+    """It still gives what it gave when you found it: what comes out is x minus its mean, times the gains. Print the
+    root mean square of what comes out.
     """
     values = at_least_float32(x)
     values = values - values.mean(dim=-1, keepdim=True)
@@ -61,10 +61,10 @@ exercise.slips(EVERY_NORM)
 exercise.slips(EVERY_RMS_NORM)
 exercise.slips("""
     no gains, and the mean taken away: v = at_least_float32(x) -> v = at_least_float32(x - x.mean(-1, True)); weight = 1
-        The scale is no longer multiplied back, but the gains are gone with it, and the mean is still taken away.
+        What comes out is normalised, but as by LayerNorm: the mean is still taken away. And the weight is not in it.
 """)
 float32_out(exercise, "x")
-no_gradient(exercise, "x", "Nothing below this norm would learn.")
+no_gradient(exercise, "x", "Nothing below would learn through this norm.")
 no_gradient(exercise, "weight", "It would never learn.")
 overwrites(exercise, "x", "The residual stream goes on past the norm.")
 needs_contiguous(exercise, "x")

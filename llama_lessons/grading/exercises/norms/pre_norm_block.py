@@ -179,7 +179,7 @@ exercise.slips("""
         feed_forward reads what attention read, and feed_forward_norm is not used. It reads the residual stream with
         attention's result in it, through a norm of its own.
     both layers read the same stream: feed_forward_norm(mid) -> feed_forward_norm(x)
-        Attention and feed_forward both read x as it came in, side by side (some models do that, GPT-J for one). In
+        Attention and feed_forward both read x as it came in, side by side (as in GPT-NeoX). In
         Llama feed_forward reads the residual stream with attention's result in it.
     attention's result is left out of the sum: return mid + -> return x +
         Your last sum starts from the x that came in, so that what attention returned is not in it.
@@ -200,17 +200,17 @@ exercise.slips("""
     the last sum starts from a normalised copy: again = -> mid = again =
         Your last sum starts from feed_forward_norm's result. It starts from the residual stream itself.
     no gradient back through attention: attention(read) -> attention(read).detach()
-        The numbers are right, but no gradient goes back through attention: .detach(), .data or torch.no_grad cuts off
-        what it reads or what it returns.
+        The numbers are right, but no gradient goes back through attention: what it reads or what it returns is cut off,
+        as by .detach(), .data or torch.no_grad.
     no gradient back through feed_forward: feed_forward(again) -> feed_forward(again).detach()
-        The numbers are right, but no gradient goes back through feed_forward: .detach(), .data or torch.no_grad cuts
-        off what it reads or what it returns.
+        The numbers are right, but no gradient goes back through feed_forward: what it reads or what it returns is cut
+        off, as by .detach(), .data or torch.no_grad.
     the first residual is cut off from the gradient: mid = x + -> mid = x.detach() +
         The numbers are right, but no gradient goes back along the first residual connection: the x to which attention's
-        result is added has .detach(), .data or torch.no_grad.
+        result is added is cut off, as by .detach(), .data or torch.no_grad.
     the second residual is cut off from the gradient: return mid + -> return mid.detach() +
         The numbers are right, but no gradient goes back along the second residual connection: that to which
-        feed_forward's result is added has .detach(), .data or torch.no_grad.
+        feed_forward's result is added is cut off, as by .detach(), .data or torch.no_grad.
     x overwritten: mid = x + attention(read) -> x += attention(read); mid = x
         The numbers are right, but x itself is changed, as by +=, and its caller may still need it: x = x + ...
     a copy changed in place: return mid + feed_forward(again) -> mid += feed_forward(again); return mid
@@ -279,8 +279,8 @@ def feed_forward_first(x, attention_norm, attention, feed_forward_norm, feed_for
 
 @exercise.misconception
 def residuals_cut_off_from_the_gradient(x, attention_norm, attention, feed_forward_norm, feed_forward):
-    """The numbers are right, but no gradient goes back along the residual stream: what is added to has .detach(),
-    .data or torch.no_grad. That is the path on which gradients come past the layers.
+    """The numbers are right, but no gradient goes back along the residual stream: that to which results are added is
+    cut off, as by .detach(), .data or torch.no_grad. That is the path on which gradients come past the layers.
     """
     mid = x.detach() + attention(attention_norm(x))
     return mid.detach() + feed_forward(feed_forward_norm(mid))

@@ -116,7 +116,8 @@ exercise.slips("""
     one scale for both tokens: fifth = -0.2 -> fifth = -0.03
         Number 5: this is -2 divided by a scale that both tokens share. Each token has its own.
     scaled by the neighbour: fifth = -0.2 -> fifth = -0.02
-        Number 5: this is -2 divided by the root mean square of the neighbour. Each token is divided by its own.
+        Number 5: this is -2 / 100: 100 is the neighbour's root mean square, and the token's own mean square. Each token
+        is divided by the root of its own mean square.
     LayerNorm beside a neighbour: fifth = -0.2 -> fifth = -1.0
         Number 5: this is what LayerNorm gives. RMSNorm takes no mean away: it squares -2 and 14 as they are.
 """)

@@ -104,7 +104,9 @@ def scale_makes_no_difference(answer: Callable) -> None:
 def shift_makes_a_difference(answer: Callable) -> None:
     x, weight = draw(2, 3, 16), draw(16, seed=1)
     if (answer(x + 5, weight, 0.0) - answer(x, weight, 0.0)).abs().max() < 0.1:
-        raise Mismatch("x + 5 beside x, eps 0: expected another result, since RMSNorm keeps the mean; got the same")
+        raise Mismatch(
+            "x + 5 beside x, eps 0: expected results that differ, as RMSNorm keeps the mean; they are within 0.1"
+        )
 
 
 @exercise.property("no token sees another")
@@ -152,12 +154,12 @@ exercise.slips("""
         A weight of two axes gets through where its last one fits, of shape (2, 8) or (1, 8) for 8 channels. Compare
         weight.shape with x.shape[-1:].
     any weight accepted: weight.shape != x.shape[-1:] -> False
-        No ValueError comes for a weight that does not hold one number for each channel. One of a single number is
+        No ValueError comes for a weight of shape (1,), say, or (1, 8), where x has 8 channels. A single number is
         broadcast without a word: compare weight.shape with x.shape[-1:] and raise ValueError.
 """)
 another_error(exercise)
 float32_out(exercise, "x")
-no_gradient(exercise, "x", "Nothing below this norm would learn.")
+no_gradient(exercise, "x", "Nothing below would learn through this norm.")
 no_gradient(exercise, "weight", "It would never learn.")
 overwrites(exercise, "x", "The residual stream goes on past the norm.")
 needs_contiguous(exercise, "x")

@@ -45,7 +45,7 @@ exercise.slips("""
 
 @exercise.misconception
 def pairs_are_halves(x, cos, sin):
-    """You pair channel i with i + head_dim / 2: that is Hugging Face's layout, and was the last exercise. Here channel
-    2i goes with 2i + 1.
+    """You pair channel i with i + head_dim / 2: that is Hugging Face's layout, asked for in exercise 2. Here
+    channel 2i goes with 2i + 1.
     """
     return rope.apply_rope(x, cos, sin)

@@ -8,8 +8,8 @@ what_is_rope = question(
     reasons={
         "a": "Nothing is learned: the angle is position times a fixed frequency. The rotary part of a Llama has no "
         "parameter.",
-        "b": "Adding is what lessons 01 and 02 did, and section 1 shows what it does to a score: three of the four "
-        "terms know an absolute place. RoPE multiplies by a rotation.",
+        "b": "Adding is what lessons 01 and 02 did, and section 1 shows what it does to a score: two of the four terms "
+        "mix content with an absolute place. RoPE multiplies by a rotation.",
         "c": "The residual stream is not turned, and neither are values: each layer turns its queries and keys, just "
         "before their dot product.",
         "d": "Each pair of channels turns by its own frequency times the position. In the dot product of a query and a "

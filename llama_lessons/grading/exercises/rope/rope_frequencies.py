@@ -60,13 +60,13 @@ def expect_frequencies(got: Tensor, head_dim: int, theta: float, where: str) -> 
     expect_close(got, torch.tensor(want, dtype=torch.float64), where=where, rtol=1e-12, atol=0)
 
 
-@exercise.property("frequency[i] is theta ** (-2 i / head_dim), to the last digits of float64")
+@exercise.property("for theta 10,000: frequency[i] is theta ** (-2 i / head_dim), to the last digits of float64")
 def formula(answer: Callable) -> None:
     for head_dim in (4, 6, 80, 128):
         expect_frequencies(answer(head_dim, 10_000.0), head_dim, 10_000.0, f"head_dim {head_dim}")
 
 
-@exercise.property("theta is used")
+@exercise.property("theta is used, just as it is given")
 def theta_is_used(answer: Callable) -> None:
     if torch.equal(answer(8, 100.0), answer(8, 500_000.0)):
         raise Mismatch("head_dim 8: thetas of 100 and of 500,000 give the same frequencies")
@@ -87,21 +87,21 @@ def odd_sizes_refused(answer: Callable) -> None:
 
 exercise.slips("""
     the 2 is missing: arange(0, head_dim, 2, -> arange(head_dim // 2,
-        Your exponents run towards 1/2 instead of towards 1: pair i has exponent -2i / head_dim, not -i / head_dim.
+        Your result is theta ** (-i / head_dim) for pair i. Asked for is theta ** (-2i / head_dim): the 2 is missing.
     the 2 twice: / head_dim -> / (head_dim // 2)
-        Your exponents run from 0 to 2, as 2i over head_dim / 2 does, or 4i over head_dim. They are 2i / head_dim.
+        Your result is theta ** (-4i / head_dim), as from 2i over head_dim / 2. Asked for is theta ** (-2i / head_dim).
     an exponent for each channel: arange(0, head_dim, 2, -> arange(0, head_dim, 1,
         You return theta ** (-j / head_dim) for each channel j. There is one number for each pair: take every second j.
     not divided by head_dim: ) / head_dim -> )
-        Your exponents are -2i: the division by head_dim is missing.
-    whole-number division: / head_dim -> // head_dim
-        All your frequencies are 1, since all exponents are 0: 2i // head_dim is. Divide with /.
+        Your result is theta ** (-2i): the division of the exponent by head_dim is missing.
+    all frequencies are 1: / head_dim -> // head_dim
+        All your frequencies are 1, as where all exponents are 0: 2i // head_dim is. Divide with /.
     last exponent is 1: / head_dim -> / (head_dim - 2)
-        Your exponents run from 0 to 1 with both ends, like linspace. They are 2i / head_dim, and never reach 1.
+        Your result is that for exponents from 0 to -1 with both ends, as of linspace. -2i / head_dim does not reach -1.
     pairs counted from 1: arange(0, head_dim, 2, -> arange(2, head_dim + 2, 2,
-        Your first frequency is not 1, since you begin at i = 1. Pairs count from 0, and theta ** 0 is 1.
+        Your first frequency is not 1, but that of i = 1. Pairs count from 0, and theta ** 0 is 1.
     slowest first: theta**-exponents -> (theta**-exponents).flip(0)
-        Your frequencies come in the opposite order: pair 0 is the fastest.
+        Your frequencies come in the opposite order: pair 0 has to be the fastest.
     positive exponent: theta**-exponents -> theta**exponents
         Your numbers grow: theta ** (2i / head_dim) is one over the frequency of pair i.
     wavelengths: theta**-exponents -> 2 * torch.pi * theta**exponents
@@ -111,7 +111,7 @@ exercise.slips("""
     2 pi times too fast: theta**-exponents -> 2 * torch.pi * theta**-exponents
         Your frequencies are 2 pi times as large as asked. They are radians per position already: no 2 pi is needed.
     a step instead of a factor: theta**-exponents -> 1 - exponents
-        Your frequencies fall by a constant step. They are powers of theta, and fall by a constant factor.
+        Your frequencies fall by a constant step. Asked for are powers of theta, which fall by a constant factor.
     exp without the logarithm: theta**-exponents -> torch.exp(-exponents)
         Your result is e to the power -2i / head_dim. The base is theta: exp(-2i / head_dim * log(theta)).
     10,000 whatever theta is: theta**-exponents -> 10_000.0**-exponents
@@ -125,20 +125,22 @@ exercise.slips("""
     one per channel, in two halves: theta**-exponents -> (theta**-exponents).repeat(2)
         You return the row of frequencies twice, one after the other. One number for each pair is asked for.
     float32: theta**-exponents -> (theta**-exponents).float()
-        You return float32: at position 1,000,000 its rounding makes hundredths of a radian. Say dtype=torch.float64.
+        You return float32: at position 1,000,000 its rounding makes hundredths of a radian. Compute and return float64.
     float32, converted at the end: theta**-exponents -> (theta**-exponents.float()).double()
         Your numbers are those of float32, right to about seven digits. Compute all in torch.float64.
     one over a float32 power, converted: theta**-exponents -> (1 / theta**exponents.float()).double()
         Your numbers are those of float32, right to about seven digits. Compute all in torch.float64.
     float32 and back: theta**-exponents -> (theta**-exponents).float().double()
-        Your numbers are rounded to float32, as torch.tensor rounds a list of Python's. Say dtype=torch.float64.
+        Your numbers are rounded to float32, as torch.tensor rounds a list of Python's. Keep to torch.float64.
     exponents in float32: theta**-exponents -> theta**-exponents.float().double()
-        Your exponents were rounded to float32, as whole numbers divided by whole ones are: say dtype=torch.float64.
+        Your result is that for exponents rounded to float32, as torch makes them of whole numbers. Use torch.float64.
     exp and log in float32: theta**-exponents -> torch.exp(-exponents.float() * math.log(theta)).double()
         Your numbers are those of float32, right to about seven digits. Compute all in torch.float64.
-    theta cut to a whole number: theta**-exponents -> int(theta) ** -exponents
-        Your result is that for theta cut to a whole number. It may be any positive number.
-    an odd size is cut: head_dim % 2 -> False
+    theta made a whole number: theta**-exponents -> int(theta) ** -exponents
+        Your result is that for theta made a whole number, as by int(theta). It may be any positive number.
+    an odd size is cut: raise ValueError("head_dim must be even") -> return rope_frequencies(2 * head_dim, theta)[:-1:2]
+        An odd head_dim, in which one channel has no partner, gets a result. Raise a ValueError first.
+    an odd size is accepted: head_dim % 2 -> False
         An odd head_dim, in which one channel has no partner, gets a result. Raise a ValueError first.
 """)
 kept_from_the_first_call(exercise, "theta", under=["head_dim"])

@@ -71,13 +71,13 @@ def expect_turned(answer: Callable, q: Tensor, k: Tensor, *n_cached_and_theta: f
         expect_close(got, by_matrices(given, n_cached, "half", *theta), where=where, rtol=2.0**-digits, atol=atol)
 
 
-@exercise.property("nothing cached: tokens stand at 0, 1, 2, ...")
+@exercise.property("nothing cached: q and k are turned for positions 0, 1, 2, ...")
 def nothing_cached(answer: Callable) -> None:
     expect_turned(answer, draw(2, 2, 6, 8), draw(2, 2, 6, 8, seed=1), 0, 10_000.0)
     expect_turned(answer, draw(1, 1, 1, 2), draw(1, 1, 1, 2, seed=1), 0, 10_000.0)
 
 
-@exercise.property("five cached: the new token stands at position 5")
+@exercise.property("five or seven cached: q and k are turned for positions from 5 or 7 on")
 def five_cached(answer: Callable) -> None:
     expect_turned(answer, draw(1, 2, 1, 8), draw(1, 2, 1, 8, seed=1), 5, 10_000.0)
     expect_turned(answer, draw(2, 2, 3, 16), draw(2, 2, 3, 16, seed=1), 7, 10_000.0)
@@ -108,7 +108,7 @@ def theta_is_used(answer: Callable) -> None:
         expect_turned(answer, q, k, 40, *theta)
 
 
-@exercise.property("far positions and half precision: right to the last digit")
+@exercise.property("far positions and half precision: right in numbers and dtype")
 def far_and_in_half_precision(answer: Callable) -> None:
     expect_turned(answer, draw(1, 2, 2, 8), draw(1, 2, 2, 8, seed=1), 200_001, 10_000.0)
     for dtype in HALVES:
@@ -133,21 +133,22 @@ exercise.slips("""
         All tokens stand one position too far, the first one at 1. Scores do not notice, since only distances count, but
         positions count from 0, and keys that another program cached would not fit yours.
     one position ahead after the prompt: + n_cached -> + n_cached + (n_cached > 0)
-        With 5 tokens cached the new one gets position 6. The cached ones have 0 to 4, so 5 is free.
+        With 5 tokens cached the new one gets position 6. The cached ones belong at 0 to 4, so 5 is free.
     the cache is ignored: + n_cached -> + 0
         New tokens start at position 0, however many are cached. Start at n_cached.
     several new tokens start at 0: + n_cached -> + (n_cached if seq_len == 1 else 0)
         Several new tokens at once start at position 0, however many are cached: start at n_cached.
-    ends one too early: positions = -> cut = seq_len - (n_cached > 0); seq_len = cut; positions =
-        Behind a cache there is one position too few: the range begins at n_cached and still ends at last + seq_len.
+    an error behind a cache: positions = -> cut = seq_len - (n_cached > 0); seq_len = cut; positions =
+        Behind a cache a ValueError is raised, as where there are more or fewer positions than new tokens.
+        Positions are whole numbers, from n_cached to n_cached + seq_len - 1.
     the planted bug for several tokens: + n_cached -> + (n_cached if seq_len == 1 else max(n_cached - 1, 0))
-        A single new token stands right, but several at once still start one position too low: start at n_cached.
+        Behind a cache several new tokens at once still start one position too low: start at n_cached.
     every new token at n_cached: + n_cached -> * 0 + n_cached
         Behind a cache all new tokens get the same position, n_cached. They need n_cached, n_cached + 1, and so on.
     the cache counted twice: + n_cached -> + 2 * n_cached
-        New tokens start at 2 * n_cached. The cached ones have 0 to n_cached - 1: start at n_cached.
+        New tokens start at 2 * n_cached. The cached ones belong at 0 to n_cached - 1: start at n_cached.
     nothing is turned: positions = -> return q, k; positions =
-        q and k come out as they went in: without a rotation no score knows any position.
+        q and k come out as they went in. So a query and a key score alike wherever they stand.
     keys left as they are: rope.apply_rope(k, cos, sin) -> k
         Only the queries are turned. A score depends on distance alone when both ends turn.
     queries left as they are: rope.apply_rope(q, cos, sin) -> q
@@ -174,16 +175,16 @@ exercise.slips("""
         Near tokens are nearly right, far ones are not: your frequencies have the seven digits of float32, and a far
         position multiplies the error. rope_frequencies and rope_tables keep float64.
     computed in half precision: return -> cos, sin = cos.to(q), sin.to(q); return
-        Something is rounded to the dtype of q before the end: cos and sin, say. Cast only the result.
+        Something is rounded to half precision before the end: cos and sin, say. Cast only the result.
     angles in float32: return -> a = positions[:, None] * frequencies.to(cos); cos, sin = a.cos(), a.sin(); return
         Near tokens are nearly right, far ones are not: your angles are float32, which has seven digits for thousands of
         turns. rope_tables works angles out in float64, and rounds the cosine and the sine.
     half-precision angles: return -> a = positions.to(q).outer(frequencies.to(q)); cos, sin = a.cos(), a.sin(); return
-        Your angles are computed in the dtype of q, where even positions are rounded. Cast only what goes out.
+        Your angles are as if computed in the dtype of q, which has too few digits for them. Cast only what goes out.
     pairs are neighbours: return -> return tuple(rope.apply_rope(x, cos, sin, "interleaved") for x in (q, k)); return
         Channel 2i is paired with 2i + 1, but this cache is in layout half: i with i + head_dim / 2.
     tables of the other layout: return -> return tuple(neighbours_and_halves(x, cos, sin) for x in (q, k)); return
-        The tables are laid out for neighbours, as with repeat_interleave, but the channels are turned as halves.
+        The tables are laid out for neighbours (repeat_interleave), the channels turned as halves: halves for both.
     added, not turned: return -> cos = torch.cat((cos, sin), dim=-1); return (q + cos).to(q), (k + cos).to(k); return
         cos and sin are added to q and k, so that q.k depends on where the two tokens stand. Turn each pair instead.
     another default: theta: float = 10_000.0 -> theta: float = 500_000.0

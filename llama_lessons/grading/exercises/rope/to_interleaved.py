@@ -52,7 +52,7 @@ def expect_rows(answer: Callable, n_heads: int, want: list[int]) -> None:
     got = answer(weight, n_heads)
     expect_like(got, shape=(len(want), 2), dtype=torch.float32, where=where)
     if not torch.equal(got[:, 0], got[:, 1]):
-        raise Mismatch(f"{where}: expected whole rows, got numbers of several rows in one: {got.tolist()}")
+        raise Mismatch(f"{where}: expected rows of two equal numbers, as weight has them, got {got.tolist()}")
     if got[:, 0].tolist() != want:
         rows = [" ".join(f"{row:g}" for row in order) for order in (want, got[:, 0].tolist())]
         raise Mismatch(f"{where}: expected the order {rows[0]}, got {rows[1]}")
@@ -63,12 +63,12 @@ def one_head_by_hand(answer: Callable) -> None:
     expect_rows(answer, 1, [0, 2, 1, 3])
 
 
-@exercise.property("each head keeps its own rows")
+@exercise.property("two heads of six rows, each by itself: 0 1 2 3 4 5 becomes 0 3 1 4 2 5")
 def heads_kept_apart(answer: Callable) -> None:
     expect_rows(answer, 2, [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11])
 
 
-@exercise.property("columns, shape and dtype stay")
+@exercise.property("columns, shape, dtype and all digits stay")
 def columns_stay(answer: Callable) -> None:
     for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
         weight = draw(8, 8, dtype=dtype) / 3  # so that float64 holds what float32 does not
@@ -113,12 +113,12 @@ exercise.slips("""
         You go from interleaved to half: 0 1 2 3 4 5 become 0 2 4 1 3 5. Asked for is the way back: 0 3 1 4 2 5.
     not reordered: heads.transpose(1, 2) -> heads
         The rows come out as they went in, as after reshape and view alone, or stack along the axis that was cut.
-    heads forgotten: (n_heads, 2, -1) -> (1, 2, -1)
-        You treat all rows as one big head, so that rows of different heads become neighbours. Split into n_heads first.
-    heads forgotten, and the other direction: (n_heads, 2, -1) -> (1, -1, 2)
+    one big head: (n_heads, 2, -1) -> (1, 2, -1)
+        Your result is that of one big head: rows of different heads become neighbours. Cut into (n_heads, 2, -1) first.
+    one big head, and the other direction: (n_heads, 2, -1) -> (1, -1, 2)
         You take all even rows and then all odd ones. In each head bring row i and row i + head_dim / 2 together.
     n_heads taken for head_dim: (n_heads, 2, -1) -> (-1, 2, n_heads // 2)
-        You split the rows into heads of n_heads rows each. There are n_heads heads, of rows / n_heads rows each.
+        Your result is that for heads of n_heads rows each. There are n_heads heads, of rows / n_heads rows each.
     heads woven into each other: transpose(1, 2) -> movedim(0, 2)
         Row 0 of each head comes first, then row 1 of each, and so on. Exchange axes 1 and 2 of (n_heads, 2, -1) alone.
     first halves before second halves: transpose(1, 2) -> transpose(0, 1)
@@ -128,7 +128,7 @@ exercise.slips("""
     pairs before heads: transpose(1, 2) -> movedim(2, 0)
         The order comes out as (which pair, head, which half). Exchange axes 1 and 2 of (n_heads, 2, -1) alone.
     cut into halves before heads: (n_heads, 2, -1)) -> (2, n_heads, -1))
-        You cut the rows into (2, n_heads, -1) and exchange the last two axes. They lie as (n_heads, 2, -1).
+        Your result is that of (2, n_heads, -1) with its last two axes exchanged. The rows lie as (n_heads, 2, -1).
     second half first: (n_heads, 2, -1) -> (n_heads, 2, -1)).flip((1,)
         The rows of each pair come out in each other's place: 0 1 2 3 become 2 0 3 1. Asked for is 0 2 1 3.
     halves exchanged: heads.transpose(1, 2) -> heads.flip(1)
@@ -136,22 +136,23 @@ exercise.slips("""
     the first head for all: heads.transpose(1, 2) -> heads[:1].expand_as(heads).transpose(1, 2)
         The rows of the first head come out in the place of all others.
     woven along the columns: heads.transpose(1, 2).flatten(0, 2) -> heads.movedim(1, -1).reshape(weight.shape)
-        Two rows are woven into each other number by number. The new axis, which half, stands before the columns.
+        Two rows are woven into each other number by number. The new axis, which half, has to stand before them.
     columns instead of rows: heads = -> return weight.unflatten(-1, (n_heads, 2, -1)).mT.flatten(-3); heads =
         The columns are reordered. nn.Linear keeps (out_features, in_features): the heads' channels are rows.
-    the size of a head from the columns: (n_heads, 2, -1) -> (n_heads, 2, weight.shape[-1] // n_heads // 2)
-        Your answer is right only where weight has as many columns as rows. Divide weight.shape[0] by n_heads.
+    as many columns as rows: (n_heads, 2, -1) -> (n_heads, 2, weight.shape[-1] // n_heads // 2)
+        A weight that is not square ends in an error or comes out wrong, as where one of its two sizes is taken for the
+        other. A head has weight.shape[0] / n_heads rows, and the columns stay as many as they are.
     a bias left as it is: heads.transpose(1, 2) -> (heads.transpose(1, 2) if weight.ndim > 1 else heads)
         A bias, which has one axis, comes out as it went in. Its numbers belong to the rows, and move as they do.
     float32 whatever weight is: .flatten(0, 2) -> .flatten(0, 2).float()
-        The rows are where they belong, but float32 goes out whatever weight is. Move the rows, and convert nothing.
+        The numbers are right, but float32 goes out whatever weight is. Move the rows, and keep weight.dtype.
     rounded to float32 on the way: weight.unflatten -> weight.float().to(weight.dtype).unflatten
-        The rows are where they belong, but float64 loses digits: it goes through float32. Move the rows alone.
+        The rows are where they belong, but float64 loses digits, as if it went through float32. Move the rows alone.
     columns asked for: heads = -> weight.shape[1]; heads =
         For a bias, which has one axis, an IndexError is raised, as by weight.shape[1]. Keep all axes behind the rows.
     two axes asked for: rows = weight.shape[0] -> rows, _ = weight.shape
         For a bias a ValueError is raised, as by rows, dim = weight.shape. Take weight.shape[0] alone.
-    torch raises, not you: rows % (2 * n_heads) -> False
+    a RuntimeError for sizes that do not fit: rows % (2 * n_heads) -> False
         Where rows and n_heads do not fit, a RuntimeError is raised, such as torch's own. Raise a ValueError before.
     odd heads: rows % (2 * n_heads) -> rows % n_heads
         Heads of an odd size, in which one row has no partner, are not refused with a ValueError.

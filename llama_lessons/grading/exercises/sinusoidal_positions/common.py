@@ -19,25 +19,23 @@ def exact_rows(positions: Tensor, dim: int, base: float = 10_000.0) -> Tensor:
 # cases have dims and bases for which powers, quotients and exp(log) round alike: (4, 10_000.0), (6, 150.0) and others.
 FREQUENCIES = """
     the 2 is missing: float64) / dim -> float64) / 2 / dim
-        Your exponents are half of what they should be: pair i has the frequency base ** (-2i / dim), not
-        base ** (-i / dim).
+        Your frequencies are base ** (-i / dim), those of exponents half as large as they should be: pair i has the
+        frequency base ** (-2i / dim).
     the 2 twice: float64) / dim -> float64) * 2 / dim
-        Your exponents are twice what they should be. torch.arange(0, dim, 2) is 2i already, and 2i / dim is i divided
-        by the number of pairs.
+        Your frequencies are base ** (-4i / dim), those of exponents twice as large as they should be.
+        torch.arange(0, dim, 2) is 2i already, and 2i / dim is i divided by the number of pairs.
     the last exponent is -1: float64) / dim -> float64) / max(dim - 2, 1)
-        The exponents of your frequencies run from 0 to -1, both ends included, as those of linspace do. They are
-        -2i / dim, and the last is -1 + 2 / dim.
+        The exponents of your frequencies run from 0 to -1, both ends included, as those of linspace do. They should
+        be -2i / dim, and the last is then -1 + 2 / dim.
     pairs counted from 1: torch.arange(0, dim, 2 -> torch.arange(2, dim + 2, 2
         Your first pair has the frequency of the second. Pairs count from 0: the first frequency is 1.
     numbers of the odd channels: torch.arange(0, dim, 2 -> torch.arange(1, dim + 1, 2
         Your exponents are -(2i + 1) / dim, with the number of a pair's odd channel. Both channels of pair i take that
         of the even one, 2i: the first frequency is 1.
     the power is divided by dim: base**-exponents -> base ** -(exponents * dim) / dim
-        You raise base to the power -2i and divide the result by dim. ** binds more strongly than / and *: put the whole
-        exponent in brackets.
+        Your frequencies are (base ** -2i) / dim. ** binds more strongly than / and *: bracket the exponent.
     the power is multiplied: base**-exponents -> base**-2 * (exponents / 2)
-        You raise base to the power -2 and multiply the result by i / dim. ** binds more strongly than / and *: put the
-        whole exponent in brackets.
+        Your frequencies are (base ** -2) * i / dim. ** binds more strongly than / and *: bracket the exponent.
     base written in: base**-exponents -> 10_000.0**-exponents
         Your result is that for a base of 10,000, whatever base is. Take the argument.
     base is 500,000 by itself: base: float = 10_000.0 -> base: float = 500_000.0
@@ -57,8 +55,7 @@ FREQUENCIES = """
     an odd dim accepted: if dim % 2: -> if False:
         You accept an odd dim, in which the last sine has no cosine. Raise ValueError before anything else.
     an assert for an odd dim: raise ValueError( -> raise AssertionError(
-        For an odd dim an AssertionError comes. Asserts are for what cannot happen, and python -O leaves them out: raise
-        ValueError.
+        For an odd dim an AssertionError comes. python -O leaves asserts out: raise ValueError.
     an error of torch for an odd dim: raise ValueError( -> raise RuntimeError(
         For an odd dim a RuntimeError comes, such as torch raises where shapes do not fit. Look at dim before anything
         else, and raise ValueError.

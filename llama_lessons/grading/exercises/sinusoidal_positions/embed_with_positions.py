@@ -45,6 +45,8 @@ def cases() -> list[tuple]:
     sizes = [
         (1, 10, 10, 4, 0, torch.float32),
         (2, 11, 12, 8, 0, torch.float32),
+        (2, 4, 9, 8, 3, torch.float32),  # one position from start_pos to seq_len
+        (4, 1, 11, 8, 6, torch.float32),  # one token, to which any number of encodings can be added
         (9, 9, 7, 16, 2, torch.float32),
         (2, 13, 11, 8, 9, torch.float32),
         (2, 13, 11, 8, 3, torch.float32),
@@ -79,14 +81,14 @@ exercise = Exercise(
 )
 
 
-def expect_embedded(answer: Callable, tokens: Tensor, embedding: Tensor, start_pos: int) -> None:
+def expect_embedded(answer: Callable, tokens: Tensor, embedding: Tensor, start_pos: int, off: float = 0.0) -> None:
     """Refuse another shape, dtype or number than the formula gives in float64."""
     got, dtype = answer(tokens, embedding, start_pos), embedding.dtype
     where = f"tokens {tuple(tokens.shape)}, embedding {tuple(embedding.shape)} in {str(dtype)[6:]}"
     where = f"{where}, start_pos {start_pos}"
     expect_like(got, shape=(*tokens.shape, embedding.shape[1]), dtype=dtype, where=where)
     rtol = 0 if dtype == torch.float64 else ROUNDING[dtype] / 2
-    expect_close(got, exact_embed(tokens, embedding, start_pos), where=where, rtol=rtol, atol=ROUNDING[dtype])
+    expect_close(got, exact_embed(tokens, embedding, start_pos), where=where, rtol=rtol, atol=max(off, ROUNDING[dtype]))
 
 
 @exercise.property("shape (batch, seq_len, dim), dtype of the embedding")
@@ -106,12 +108,12 @@ def positions_alone(answer: Callable) -> None:
 
 @exercise.property("embeddings times the root of dim, plus encodings")
 def formula(answer: Callable) -> None:
-    for seed, sizes in enumerate(((1, 3, 10, 4), (2, 7, 30, 64), (4, 4, 5, 16))):
+    for seed, sizes in enumerate(((1, 3, 10, 4), (2, 7, 30, 64), (4, 4, 5, 12))):
         for dtype in (torch.float32, torch.float64):
             expect_embedded(answer, *draw_both(*sizes, seed, dtype), 0)
 
 
-@exercise.property("each row of the batch has the same positions")
+@exercise.property("equal rows of tokens come out equal")
 def same_for_each_row(answer: Callable) -> None:
     tokens, embedding = draw_both(1, 6, 10, 8)
     got = answer(tokens.expand(3, 6), embedding, 0)
@@ -121,15 +123,15 @@ def same_for_each_row(answer: Callable) -> None:
 
 @exercise.property("start_pos is the position of the first token, 0 where it is not given")
 def start_pos_used(answer: Callable) -> None:
-    for start_pos in (1, 7, 100_003):
-        expect_embedded(answer, *draw_both(2, 5, 10, 12), start_pos)
+    for start_pos, off in ((1, 0.0), (7, 0.0), (100_003, 0.05)):  # far out, how exact it is comes later
+        expect_embedded(answer, *draw_both(2, 5, 10, 12), start_pos, off)
     expect_embedded(lambda tokens, embedding, start_pos: answer(tokens, embedding), *draw_both(2, 5, 10, 8), 0)
 
 
-@exercise.property("half precision: only the result is rounded, not the angles")
+@exercise.property("only the result is rounded, not the angles: in half precision, and far out")
 def half_precision(answer: Callable) -> None:
     for dtype in (torch.bfloat16, torch.float16, torch.float32):  # the last for an answer that keeps a dtype
-        for start_pos in (0, 257, 5_001):
+        for start_pos in (0, 257, 5_001, 100_003):
             tokens, embedding = draw_both(2, 33, 10, 64, dtype=dtype)
             expect_embedded(answer, tokens, embedding / 8, start_pos)
     tokens, embedding = draw_both(2, 33, 10, 64, dtype=torch.bfloat16)
@@ -154,13 +156,14 @@ exercise.slips("""
         You add the encodings to the embeddings as these are. Beside small ones an encoding is long, the root of
         dim / 2: multiply the embeddings by the root of dim first.
     divided by the root: * math.sqrt(dim) -> / math.sqrt(dim)
-        You divide the embeddings by the root of dim, as attention does with its scores. They are too small beside the
-        encodings already: multiply.
+        You divide the embeddings by the root of dim, as attention does with its scores. Small ones get smaller still
+        beside the encodings: multiply.
     the whole sum scaled: scaled + encodings -> scaled + encodings * math.sqrt(dim)
         You multiply the encodings too: the sum as a whole. That leaves the balance between token and position as it
         was. Only the embeddings are multiplied.
     the encodings scaled: scaled + encodings -> embedding[tokens] + encodings * math.sqrt(dim)
-        You multiply the encodings by the root of dim instead of the embeddings. They are the longer of the two already.
+        You multiply the encodings by the root of dim instead of the embeddings. Beside small
+        embeddings they are long already.
     multiplied by dim: * math.sqrt(dim) -> * dim
         You multiply by dim. It is the root of dim.
     root of half of dim: * math.sqrt(dim) -> * math.sqrt(dim / 2)
@@ -178,15 +181,21 @@ exercise.slips("""
         Positions run along axis 0, the batch: all tokens of a text get the same encoding, and each text another one.
         Tokens stand along axis 1.
     positions run on over rows: (positions, -> (positions + seq_len * torch.arange(len(tokens)).to(tokens)[:, None],
-        Positions run on from one row of the batch to the next. Each row is a text of its own: its first token stands at
-        start_pos.
+        Positions run on from one row of the batch to the next. Each row is a text of its own, from start_pos on.
     the end of the range: start_pos + seq_len -> seq_len
-        Your positions are arange(start_pos, seq_len). The second number is where the range ends, not how long it is:
-        start_pos + seq_len.
+        Your positions run from start_pos to seq_len - 1, as in arange(start_pos, seq_len) or in a slice of seq_len
+        rows. seq_len is how many there are, not where they end: the end is start_pos + seq_len.
+    positions from 0 to the end: torch.arange(start_pos, start_pos -> torch.arange(0, start_pos
+        Your positions run from 0, and end where they should: there are start_pos too many. They begin at start_pos.
+    positions for the whole batch: start_pos + seq_len -> start_pos + tokens.numel()
+        You make a position for each token of the whole batch, batch * seq_len in one row. Each row of the batch is a
+        text of its own, and all take the same seq_len positions.
+    one position too many: start_pos + seq_len -> start_pos + seq_len + 1
+        You make seq_len + 1 positions, one too many: arange leaves its end out, which is start_pos + seq_len.
     start_pos is not used: (positions, frequencies) -> (positions - start_pos, frequencies)
-        Your first token stands at 0 whatever start_pos is.
+        Your first token stands at 0, as if start_pos were not used.
     unscaled, from 0: scaled + encodings -> embedding[tokens] + sinusoidal_encoding(positions - start_pos, frequencies)
-        Two things: embeddings are not multiplied by the root of dim, and your first token stands at 0 in every call.
+        Two things: embeddings are not multiplied by the root of dim, and your first token stands at 0.
     positions from 1: (positions, frequencies) -> (positions + 1, frequencies)
         Your first token stands one position too far. It stands at start_pos itself, and positions count from 0.
     positions from the right: (positions, frequencies) -> (positions.flip(0), frequencies)
@@ -194,8 +203,7 @@ exercise.slips("""
     all tokens at start_pos: (positions, frequencies) -> (positions[:1], frequencies)
         All tokens get the encoding of start_pos. The first stands there, the others follow it.
     the token's id as its position: (positions, frequencies) -> (tokens, frequencies)
-        You encode the id of each token. That is its number in the vocabulary; its position is where it stands in the
-        text.
+        You encode the id of each token, its number in the vocabulary. Its position is where it stands in the text.
     the token's id counted from start_pos: (positions, frequencies) -> (tokens + start_pos, frequencies)
         You encode start_pos plus the id of each token. An id is a number in the vocabulary; a position is where a token
         stands in the text.
@@ -205,8 +213,8 @@ exercise.slips("""
     no positions: scaled + encodings -> scaled
         Your embeddings are scaled, but nothing is added to them.
     gradients of a copy: = embedding[tokens] -> = torch.nn.Parameter(embedding.detach())[tokens]
-        The numbers are right, but no gradient reaches the embedding, as if rows were taken from a copy: nn.Parameter,
-        nn.Embedding.from_pretrained and .detach() make one. Index the embedding itself.
+        The numbers are right, but no gradient reaches the embedding, as if rows were taken from another tensor:
+        nn.Parameter, nn.Embedding.from_pretrained and .detach() make one. Index the embedding itself.
     no gradient to row 0: = embedding[tokens] -> = torch.nn.functional.embedding(tokens, embedding, padding_idx=0)
         The numbers are right, but no gradient reaches row 0 of the embedding, as with padding_idx=0. No token is
         padding here.
@@ -215,7 +223,7 @@ exercise.slips("""
         you took from it: embedding[tokens] * math.sqrt(dim).
     positions in the embedding's dtype: (positions, frequencies) -> (positions.to(embedding.dtype).long(), frequencies)
         Positions are rounded to the dtype of the embedding before the angle is taken. In bfloat16 position 257 is 256,
-        and the angles are off by radians. Leave them integers, and cast what goes out.
+        and the first angle is off by a radian. Leave them integers, and cast what goes out.
     frequencies in the embedding's dtype: (positions, frequencies) -> (positions, frequencies.to(embedding.dtype))
         Frequencies are rounded to the dtype of the embedding before the angle is taken, which multiplies that rounding
         by the position. Take angles in float64, and cast what goes out.
@@ -251,7 +259,7 @@ def angles_in_the_dtype_of_the_embedding(tokens, embedding, start_pos=0):
 
 @exercise.misconception
 def angles_in_float32(tokens, embedding, start_pos=0):
-    """Angles are taken in float32, which keeps seven digits: at position 100,000 five or six of them stand before the
+    """Angles are taken in float32, which keeps seven digits: at position 100,000 up to six of them stand before the
     decimal point. Take angles in float64, as sinusoidal_encoding does."""
     return with_angles_in(torch.float32, tokens, embedding, start_pos).to(embedding.dtype)
 

@@ -133,13 +133,12 @@ exercise.slips("""
     transposed: return solution.T -> return solution
         That is the transpose: your matrix is right for row @ M. Asked for is M @ row, with the matrix first.
     fitted backwards: rows[:-k], rows[k:] -> rows[k:], rows[:-k]
-        Your matrix moves rows back by k: the two sets of rows are exchanged. What comes in is a row, what comes out the
-        row k further on.
+        Your matrix moves rows back by k, not on. What comes in is a row, what comes out the row k further on.
     fitted backwards, and transposed: return solution.T -> return torch.linalg.lstsq(after, before).solution
         Two things: your matrix moves rows back instead of on, and it is transposed. For sinusoids the two undo each
         other, since a rotation's transpose turns back; for other rows they do not.
     nothing shifted: rows[:-k], rows[k:] -> rows[:-k], rows[:-k]
-        Your matrix changes nothing: rows were fitted to themselves. Compare rows[:-k] with rows[k:].
+        Your matrix changes nothing, as one that fits rows to themselves. Fit rows[k:] to rows[:-k].
     k is not used: rows[:-k], rows[k:] -> rows[:-1], rows[1:]
         Your matrix moves on by one position whatever k is.
     one too far: rows[:-k], rows[k:] -> rows[: -k - 1], rows[k + 1 :]
@@ -149,8 +148,8 @@ exercise.slips("""
     every k-th row alone: rows[:-k], rows[k:] -> rows[:-k:k], rows[k::k]
         You fit every k-th row only. Each row that has one k further on counts, whatever its number.
     the last rows meet the first: rows[:-k], rows[k:] -> rows, rows.roll(-k, dims=0)
-        torch.roll brings the last k rows together with the first ones, as if the text were a ring. These rows have none
-        k further on: leave them out.
+        The last k rows meet the first ones, as if the table were a ring: torch.roll does that, or % len(rows). These
+        rows have none k further on: leave them out.
     rolled back: rows[:-k], rows[k:] -> rows, rows.roll(k, dims=0)
         Your matrix moves rows back by k, as torch.roll(k) does, and brings the first k rows together with the last
         ones. Compare rows[:-k] with rows[k:].
@@ -183,25 +182,27 @@ exercise.slips("""
         You fit one step, and take it k times. Where no matrix fits exactly, that is not the best one for k: fit
         rows[k:] to rows[:-k].
     a rotation by force: return solution.T -> u, _, v = torch.linalg.svd(after.T @ before); return u @ v
-        You return the nearest *rotation*. For sinusoids it is the same, but for other rows the best matrix need not be
-        one.
+        Of the matrices that keep lengths, rotations and reflections, you return the best. For sinusoids it is the same,
+        but for other rows the best matrix need not keep lengths.
     a number for each row: return solution.T -> return torch.linalg.lstsq(before.T, after.T).solution
-        Your matrix has a row and a column for each row of the table: both tables went into the fit transposed. Let them
+        Your matrix has a row and a column for each pair of rows: both tables went into the fit transposed. Let them
         stand, and transpose the solution.
+    a number for each row, transposed: return solution.T -> return torch.linalg.lstsq(before.T, after.T).solution.T
+        Your matrix has a row and a column for each pair of rows: both tables went into the fit transposed. Let them
+        stand: the solution alone is transposed.
     float64 returned: rows[:-k], rows[k:] -> rows.double()[:-k], rows.double()[k:]
         The numbers are right, but the matrix is in float64 whatever the rows are in. Go back to their dtype at the
         end: .to(rows.dtype).
     float32 returned: rows[:-k], rows[k:] -> rows.float()[:-k], rows.float()[k:]
         Your matrix is in float32 whatever the rows are in. Leave them in their own dtype.
     rounded on the way: return solution.T -> return solution.T.float().to(rows.dtype)
-        The dtype is right, but the matrix went through float32, and seven digits are left. Fit the rows in their own
-        dtype.
-    every k accepted: not 1 <= k < len(rows) -> False
+        The dtype is right, but the matrix went through float32, and seven digits are left. Fit in the dtype of rows.
+    k not checked: not 1 <= k < len(rows) -> False
         A k that leaves no row to fit is not refused with a ValueError. Raise one unless 1 <= k < len(rows).
     only a k below 1 refused: not 1 <= k < len(rows) -> k < 1
-        You accept a k of len(rows) and more, which leaves no row to fit. Raise ValueError unless 1 <= k < len(rows).
+        A k of len(rows) and more leaves no row to fit, and needs a ValueError. Raise it unless 1 <= k < len(rows).
     only a k that is too large refused: not 1 <= k < len(rows) -> k >= len(rows)
-        You accept a k of 0 and below. Raise ValueError unless 1 <= k < len(rows).
+        A k of 0 and below is not refused with a ValueError. Raise one unless 1 <= k < len(rows).
     k as large as the table accepted: k < len(rows) -> k <= len(rows)
         You accept k = len(rows), which leaves no row to fit. Raise ValueError unless 1 <= k < len(rows).
     a negative k accepted: not 1 <= k < len(rows) -> k == 0 or k >= len(rows)

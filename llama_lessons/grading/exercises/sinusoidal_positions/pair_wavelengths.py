@@ -92,16 +92,14 @@ def odd_refused(answer: Callable) -> None:
 exercise.slips(FREQUENCIES)
 exercise.slips("""
     2 pi is missing: 2 * math.pi / frequencies -> 1 / frequencies
-        You return 1 / frequency: after so many positions a pair has moved on by one radian. A full turn is 2 pi
-        radians.
+        You return 1 / frequency: after so many positions a pair has moved by one radian. A full turn is 2 pi.
     the frequencies: 2 * math.pi / frequencies -> frequencies
         You return the frequencies, radians per position. The wavelength is asked for: positions per turn.
     2 pi times the frequency: 2 * math.pi / frequencies -> 2 * math.pi * frequencies
         Your numbers shrink from pair to pair, as 2 pi times the frequency does. A slow pair takes longer: divide 2 pi
         by the frequency, base ** (-2i / dim).
     turns per position: 2 * math.pi / frequencies -> frequencies / (2 * math.pi)
-        You return frequency / (2 pi): the part of a turn that a pair makes in one position. The wavelength is one over
-        that.
+        You return frequency / (2 pi), which is turns per position. The wavelength is one over that.
     2 pi on the wrong side: 2 * math.pi / frequencies -> 1 / (2 * math.pi * frequencies)
         You divide by 2 pi and by the frequency. Only the frequency divides: a full turn is 2 pi radians.
     half a turn: 2 * math.pi / -> math.pi /
@@ -111,21 +109,20 @@ exercise.slips("""
     a turn of 360: 2 * math.pi / -> 360 /
         A full turn is 360 degrees, but frequencies are in radians per position: divide 2 pi by them.
     one per channel: 2 * math.pi / frequencies -> (2 * math.pi / frequencies).repeat_interleave(2)
-        You return each wavelength twice, once for the sine and once for the cosine. They are equal; one for each pair
-        is asked for.
+        You return each wavelength twice, as for a sine and its cosine. They are equal: one for each pair is asked for.
     an axis too many: 2 * math.pi / frequencies -> (2 * math.pi / frequencies)[:, None]
         The numbers are right, but the wavelengths stand in a column, (dim // 2, 1). They need one axis: (dim // 2,).
     to the nearest whole number: 2 * math.pi / frequencies -> (2 * math.pi / frequencies).round()
-        You round to whole positions. A turn may end between two positions: the first takes 6.28 of them.
+        Your wavelengths are whole numbers, rounded. A turn may end between two positions: the first takes 6.28 of them.
     rounded up: 2 * math.pi / frequencies -> (2 * math.pi / frequencies).ceil()
-        You round up to whole positions. A wavelength need not be whole: the first is 6.28 positions.
+        Your wavelengths are whole numbers, rounded up. They need not be whole: the first is 6.28 positions.
     rounded down: 2 * math.pi / frequencies -> (2 * math.pi / frequencies).floor()
-        You round down to whole positions. A wavelength need not be whole: the first is 6.28 positions.
+        Your wavelengths are whole numbers, rounded down. They need not be whole: the first is 6.28 positions.
     slowest pair first: 2 * math.pi / frequencies -> (2 * math.pi / frequencies).flip(0)
         Your wavelengths are right, but in reverse: pair 0, the fastest, comes first.
     float32 returned: 2 * math.pi / frequencies -> (2 * math.pi / frequencies).float()
         The numbers are right, but the result is in float32. torch.arange of integers, divided by a number, is that,
-        and .float() makes it. Begin with dtype=torch.float64, and stay there.
+        torch.tensor of a list too, and .float() makes it. Begin with dtype=torch.float64, and stay there.
     rounded to float32 on the way: 2 * math.pi / frequencies -> (2 * math.pi / frequencies).float().double()
         The dtype is float64, but the numbers have the seven digits of float32: .float() leaves no more, nor do
         torch.tensor and torch.zeros, unless you say dtype=torch.float64.
@@ -136,6 +133,6 @@ exercise.slips("""
 for digits in ("3.14", "3.142", "3.1416", "3.14159", "3.1415926"):
     exercise.slips(f"""
         {digits} for pi: math.pi -> {digits}
-            Your pi is {digits}, and the wavelengths have no more digits. math.pi has all that float64 can hold.
+            Your result is that for a pi of {digits}, and has no more right digits. math.pi has all that float64 holds.
     """)
 kept_from_the_first_call(exercise, "base", under=("dim",))

@@ -67,7 +67,7 @@ for number, asked in enumerate(ASKED):
 
 exercise.slips("""
     one for each channel: return near, far -> return 128.0, 128.0
-        You count 1 for each channel. A sine and its cosine *share* the 1: their squares add up to 1, so count the
+        128 is 1 for each channel. A sine and its cosine *share* the 1: their squares add up to 1, so count the
         pairs.
     the length instead of its square: return near, far -> return 8.0, 8.0
         8 is the length of a row. The dot product of a row with itself is the square of that.
@@ -82,17 +82,17 @@ exercise.slips("""
     nothing in common with itself: return near, far -> return 0.0, 0.0
         You expect 0 for a row with itself. Sines and cosines of one row are squared there, and no square is negative:
         in each pair they add up to 1.
-    everything fades far out: far = 64.0 -> far = 0.0
-        You expect the encoding of position 1,000,000 to have faded away. Sines and cosines are as large there as
+    far positions fade: far = 64.0 -> far = 0.0
+        You have 0 for row 1,000,000 with itself, as if it had faded away. Sines and cosines are as large there as
         anywhere: in each pair, their squares add up to 1.
     everything far out fades: far, later, before -> 0.0, 0.0, before
-        You expect rows beyond position 1000 to have faded away. Sines and cosines are as large there as anywhere, and
-        the dot product depends on the distance alone.
+        You have 0 for the rows beyond position 1000, as if they had faded away. Sines and cosines are as large
+        there as anywhere, and the dot product depends on the distance alone.
     whole numbers: far, later, before -> far, 47.0, 47.0
         You round 46.8 to a whole number. One decimal is asked for.
     only slow pairs are left far out: far = 64.0 -> far = 32.0
-        You expect the fast half of the pairs to have vanished at position 1,000,000. They turn there as fast as
-        anywhere, and are as large.
+        32 is what half of the pairs make, as if the others, such as the fast ones, had vanished at position 1,000,000.
+        They turn there as fast as anywhere, and are as large.
     nothing in common further out: later = 46.8 -> later = 0.0
         You expect nothing to be left of the dot product further out. It is a sum of cos((m - n) * frequency): the
         distance is 7 there too.

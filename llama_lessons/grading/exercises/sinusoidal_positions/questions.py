@@ -9,8 +9,8 @@ question(
         "a": "Even and odd are the channels, not the positions: every position has sines and cosines.",
         "b": "A cosine repeats after 2 pi, as a sine does. It is a sine that started a quarter of a turn earlier.",
         "c": "A sine alone has the same value on its way up and on its way down, and the cosine tells the two apart: "
-        "together they are a point on a circle. Only a point on a circle can be moved on by a rotation, which is the "
-        "same at every position.",
+        "together they are a point on a circle. To move that point on takes one rotation, which is the same at every "
+        "position. No such step leads from one sine to the next.",
         "d": "They are not added up, and sin(a) + cos(a) is not sin(2a): at a = 0 the one is 1 and the other 0.",
     },
     hint="Section 4: which two positions could the sine not tell apart, and what could it not say about the next step?",

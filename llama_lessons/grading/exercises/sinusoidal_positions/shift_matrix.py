@@ -135,9 +135,9 @@ exercise.slips("""
     later pairs turn faster: base**-exponents -> base**exponents
         Your later pairs turn faster than the first. The exponent of a frequency is -2i / dim.
     moves back instead of on: (cos, sin, -sin, cos) -> (cos, -sin, sin, cos)
-        Your matrix moves back by k: the minus stands before the wrong sine, or the matrix is transposed. That block is
-        right where the cosine stands first; here the sine does, and sin((p + k) f) = cos(k f) sin(p f) + sin(k f)
-        cos(p f) has a plus.
+        Your matrix moves back by k, as with the minus before the other sine, the matrix transposed, or -k for k. Such a
+        block is right where the cosine stands first; here the sine does, and sin((p + k) f) = cos(k f) sin(p f) +
+        sin(k f) cos(p f) has a plus.
     no minus at all: (cos, sin, -sin, cos) -> (cos, sin, sin, cos)
         Both sines in a block have a plus. Then the block stretches instead of turning: the cosine of a sum has a minus,
         cos((p + k) f) = cos(k f) cos(p f) - sin(k f) sin(p f).
@@ -148,7 +148,7 @@ exercise.slips("""
         Sines stand on your diagonal and cosines beside it. A shift by 0 has to change nothing, so the cosine, which is
         1 at 0, belongs on the diagonal.
     sines on the diagonal, cosines with a plus: (cos, sin, -sin, cos) -> (sin, cos, cos, -sin)
-        Sines stand on your diagonal and cosines beside it, as if the cosine stood first in the encoding. A shift by 0
+        Sines stand on your diagonal and cosines beside it, as if the cosine stood first in what comes in. A shift by 0
         has to change nothing, so the cosine, which is 1 at 0, belongs on the diagonal.
     one angle for all pairs: k * frequencies -> k * torch.ones_like(frequencies)
         Every block turns by k radians. Each pair has its own frequency: its block turns by k times that.
@@ -159,7 +159,7 @@ exercise.slips("""
     nothing for a negative k: k * frequencies -> max(k, 0) * frequencies
         A negative k changes nothing, as a loop over range(k) does nothing then. It has to move back.
     angles in degrees: k * frequencies -> k * frequencies * torch.pi / 180
-        You take the angles as degrees. Frequencies are in radians per position, and so is what a sine takes.
+        You take the angles as degrees. Frequencies are in radians per position, and a sine takes radians.
     2 pi in the angle: k * frequencies -> k * frequencies * 2 * torch.pi
         Your angles are 2 pi times too large: a frequency here is in radians per position, not in turns.
     channels moved along: torch.block_diag(*blocks) -> torch.eye(dim, dtype=torch.float64).roll(k, dims=0)
@@ -180,12 +180,11 @@ exercise.slips("""
         The angles are those of float32: for a shift by 100,000 as few as two digits after the point are left, and
         .double() afterwards brings none back. Be in float64 from the first step on.
     sines in float32: angles.cos() -> (f := k * base ** -exponents.float()).cos().double(); sin = f.sin().double()
-        The dtype is float64, but angles, sines and cosines are those of float32: for a shift by 100,000 two digits
-        after the point are left of them, and .double() afterwards brings none back. Be in float64 from the first step.
+        The dtype is float64, but angles, sines and cosines are those of float32: for a shift by 100,000 as few as
+        two digits after the point are left, and .double() afterwards brings none back. Be in float64 from the start.
     computed and returned in float32: k * frequencies -> k * base ** -exponents.float()
         The matrix is in float32, and so were the angles: for a shift by 100,000 as few as two digits after the
-        point are left.
-        Say dtype=torch.float64 in torch.arange, and where you make the matrix.
+        point are left. Say dtype=torch.float64 in torch.arange, and where you make the matrix.
 """)
 kept_from_the_first_call(exercise, "base", under=("dim",))
 kept_from_the_first_call(exercise, "k", under=("dim", "base"))

@@ -147,8 +147,7 @@ exercise.slips("""
     cosines only: angles.sin() -> angles.cos()
         Every channel holds a cosine. The even channels take the sine of the same angle.
     cosine with the period 4 pi: angles.cos() -> (angles / 2).cos()
-        Your cosines go half as fast as the sines beside them. Sine and cosine both have the period 2 pi, and take the
-        same angle.
+        Your cosines go half as fast as the sines beside them. Both have the period 2 pi, and take the same angle.
     sine plus cosine in both channels: angles.cos() -> sines + angles.cos(); sines = cosines
         Both channels of a pair hold the same number, sine plus cosine. Keep them apart: 2i has the sine alone, 2i + 1
         the cosine alone.
@@ -158,7 +157,7 @@ exercise.slips("""
     positions from 1: torch.arange(max_seq_len) -> torch.arange(1, max_seq_len + 1)
         Your first row is that of position 1. Positions count from 0, and row 0 is 0, 1, 0, 1, ...
     angles in degrees: [:, None] * frequencies -> [:, None] * frequencies * math.pi / 180
-        You take the angles as degrees. Frequencies are in radians per position, and so is what torch.sin takes.
+        You take the angles as degrees. Frequencies are in radians per position, and torch.sin takes radians.
     2 pi in the angle: [:, None] * frequencies -> [:, None] * frequencies * 2 * math.pi
         Your angles are 2 pi times too large: a frequency here is in radians per position, not in turns. The angle is
         position times frequency, as it is.
@@ -166,21 +165,21 @@ exercise.slips("""
         You divide positions by the length of the table. Then a step means something else in each table; the formula
         takes the position as it is, and its sine and cosine are small anyway.
     rows and columns exchanged: .float() -> .float().T
-        Your table has a row for each channel. A row belongs to a position: its shape is (max_seq_len, dim).
+        Your table has a row for each channel. A row belongs to a position: the shape is (max_seq_len, dim).
     an axis for a batch: .float() -> .float()[None]
         The numbers are right, but an axis of length 1 stands before them. A table has two, (max_seq_len, dim).
     float64 returned: .float() -> .double()
         The numbers are right, but the table is in float64. Take the angles in float64, then return their sines and
         cosines in float32: .float() at the end.
     angles in float32: base**-exponents -> base ** -exponents.float()
-        The angles are those of float32, which keeps seven digits: at position 20,000 five of them stand before the
-        decimal point. Be in float64 from the first step on: torch.arange(..., dtype=torch.float64).
+        The angles are those of float32, which keeps seven digits: at position 20,000 up to five of them stand before
+        the decimal point. Be in float64 from the first step on: torch.arange(..., dtype=torch.float64).
     angles in float32, by division: [:, None] * frequencies -> [:, None] / base ** exponents.float()
-        The angles are those of float32, which keeps seven digits: at position 20,000 five of them stand before the
-        decimal point. Be in float64 from the first step on: torch.arange(..., dtype=torch.float64).
+        The angles are those of float32, which keeps seven digits: at position 20,000 up to five of them stand before
+        the decimal point. Be in float64 from the first step on: torch.arange(..., dtype=torch.float64).
     angles rounded to float32: [:, None] * frequencies -> [:, None] * frequencies; angles = angles.float()
         The angles are rounded to float32 before their sines are taken, which leaves seven digits: at position 20,000
-        five of them stand before the decimal point. Go to float32 after the sine and cosine.
+        up to five of them stand before the decimal point. Go to float32 after the sine and cosine.
 """)
 kept_from_the_first_call(exercise, "base", under=("dim",))
 kept_from_the_first_call(exercise, "dim", under=("max_seq_len",))

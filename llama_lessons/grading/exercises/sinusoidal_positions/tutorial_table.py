@@ -56,7 +56,7 @@ def equal_lengths(answer: Callable) -> None:
         expect_close(lengths, torch.full((30,), dim / 2), where=f"dim {dim}, squared lengths", atol=1e-4)
 
 
-@exercise.property("rows 1 and 2 for eight channels are those of the lesson")
+@exercise.property("rows 0, 1 and 2 for eight channels are those of the formula")
 def rows_of_the_lesson(answer: Callable) -> None:
     want = torch.tensor([f(p * 10.0**-i) for p in range(3) for i in range(4) for f in (math.sin, math.cos)])
     expect_close(answer(3, 8), want.view(3, 8), where="max_seq_len 3, dim 8", atol=1e-6)
@@ -86,8 +86,8 @@ exercise.slips(
 )
 exercise.slips("""
     one frequency, but too slow: channel / dim, channel / dim -> 2 * channel / dim, 2 * channel / dim
-        One bug is mended: sine and cosine share a frequency, and rows are equally long. But the exponents still run to
-        2: `channel` counts 0, 2, 4, ..., which is 2i already.
+        One bug is mended: sine and cosine share a frequency, and rows are equally long. But the exponents are still
+        twice too large: `channel` counts 0, 2, 4, ..., which is 2i already.
     right exponents, but two frequencies: channel / dim, channel / dim -> channel / dim, (channel + 1) / dim
         One bug is mended: the sines are right. But each cosine is still slower than the sine beside it: both channels
         of a pair take the same angle, that of the even channel.
@@ -102,26 +102,25 @@ exercise.slips("""
     the exponent of the odd channel for both: channel / dim, channel / dim -> (channel + 1) / dim, (channel + 1) / dim
         Sine and cosine share a frequency now, but it is that of the odd channel, so that the first pair no longer moves
         on by 1. Take the even channel's number, which is 2i.
-    twice the cosine's exponent: channel / dim, channel / dim -> 2 * (channel + 1) / dim, 2 * (channel + 1) / dim
+    the cosine's exponent for both: channel / dim, channel / dim -> 2 * (channel + 1) / dim, 2 * (channel + 1) / dim
         Sine and cosine share a frequency now, but it is the one that the cosine had. Take the even channel's number,
         which is 2i, without a factor.
     the exponents halved once too often: channel / dim, channel / dim -> channel / 2 / dim, channel / 2 / dim
-        Sine and cosine share a frequency now, but the exponents run to 1/2 only. `channel` is 2i already, and wants
-        neither a factor of 2 nor a half.
+        Sine and cosine share a frequency now, but the exponents are half as large as they should be. `channel` is 2i
+        already, and wants neither a factor of 2 nor a half.
     every channel begins a pair: range(0, dim, 2) -> range(dim - 1)
-        The loop goes through every channel, so that each cosine is overwritten by the next sine. A pair begins at every
-        second channel: range(0, dim, 2).
+        The loop goes through every channel, so that each cosine but the last is overwritten by a sine. A pair
+        begins at every second channel: range(0, dim, 2).
     half of the channels are empty: range(0, dim, 2) -> range(dim // 2)
-        The loop goes through the numbers of pairs, but writes to these channels: the second half stays 0. Pair i has
-        channels 2i and 2i + 1, and the exponent 2i / dim.
+        The loop goes through the numbers of pairs, but writes to these channels: those beyond dim / 2 stay 0. Pair i
+        has channels 2i and 2i + 1, and the exponent 2i / dim.
     faster and faster: channel / dim, channel / dim -> -channel / dim, -channel / dim
         Sine and cosine share a frequency now, but later pairs are faster: the position is *divided* by
         10,000 ** (channel / dim).
     all sines, then all cosines: return table -> return torch.cat((table[:, 0::2], table[:, 1::2]), dim=-1)
         The angles are right now, but sines and cosines no longer stand side by side. Only the exponents were wrong.
     cosine first: return table -> return table.unflatten(1, (-1, 2)).flip(2).flatten(1)
-        The angles are right now, but the cosine stands in channel 2i and the sine in 2i + 1. Only the exponents were
-        wrong.
+        The angles are right now, but the cosine stands in channel 2i. Only the exponents were wrong.
     sines only: math.cos( -> math.sin(
         The angles are right now, but the odd channels hold sines too. Only the exponents were wrong.
     float64 returned: torch.zeros(max_seq_len, dim) -> torch.zeros(max_seq_len, dim, dtype=torch.float64)

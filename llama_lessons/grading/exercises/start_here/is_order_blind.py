@@ -190,8 +190,8 @@ exercise.slips("""
         Your answers are those of somebody who shuffles axis 0, the batch. Tokens stand along axis 1.
     channels shuffled: mix(x[:, order]), result[:, order] -> mix(x.flip(2)), result.flip(2)
         Your answers are those of somebody who shuffles the last axis, the channels. Tokens stand along axis 1.
-    x shuffled in place: got, want = mix(x[:, order]) -> result = mix(x); got, want = mix(x.copy_(x[:, order]))
-        x itself is changed in place, and its caller still needs it. Give x[:, order] a name of its own.
+    x changed in place: got, want = mix(x[:, order]) -> result = mix(x); got, want = mix(x.copy_(x[:, order]))
+        x itself is changed in place, and its caller still needs it. Change a copy: x[:, order] makes one.
     always True: result = -> return True; result =
         True comes out where order matters, too. Compare what mix makes of the tokens in two orders.
     always False: result = -> return False; result =
