@@ -3,14 +3,16 @@
 import ast
 
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
 
 
 def checked(cell: NotebookNode) -> list[str]:
     """The names that this cell hands to `check`."""
-    if cell.cell_type != "code" or cell.source.lstrip().startswith(("%", "!")):
+    if cell.cell_type != "code":
         return []
-    calls = [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Call)]
+    python = TransformerManager().transform_cell(cell.source)  # %pip and the like
+    calls = [node for node in ast.walk(ast.parse(python)) if isinstance(node, ast.Call)]
     return [
         ast.unparse(call.args[0])
         for call in calls
