@@ -85,8 +85,8 @@ def use(answer: Callable) -> Callable[..., Seen]:
         module.eval()
         after = read(token.clone())
         to_learn = {name: p for name, p in module.named_parameters() if p.requires_grad}
-        made = {name: "" if name in at_start else ", made in forward" for name in to_learn}
-        learned = listed(f"{known(n)} {tuple(p.shape)} in {str(p.dtype)[6:]}{made[n]}" for n, p in to_learn.items())
+        learned = listed(f"{known(name)} {tuple(p.shape)} in {str(p.dtype)[6:]}" for name, p in to_learn.items())
+        learned += ", made in forward" * ("weight" in to_learn.keys() - at_start.keys())
 
         def arriving(x: Tensor) -> dict[str, Tensor]:
             leaf = x.detach().clone().requires_grad_()
