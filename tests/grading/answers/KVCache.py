@@ -30,6 +30,18 @@ class ByNarrow(Given):
         return self.keys.narrow(2, 0, self.length), self.values.narrow(2, 0, self.length)
 
 
+class CacheFull(ValueError):
+    pass
+
+
+@right
+class RefusesWithAnErrorOfItsOwn(Given):
+    def append(self, k, v):
+        if self.length + k.shape[2] > self.keys.shape[2]:
+            raise CacheFull("no room")
+        return attention.KVCache.append(self, k, v)
+
+
 @right
 class ByIndexCopy(Given):
     def append(self, k, v):

@@ -326,3 +326,15 @@ class LearnsAScale(norms.RMSNorm):
 
     def forward(self, x):
         return super().forward(x) * self.scale.to(x.dtype)
+
+
+@wrong()
+class MadeAtTheFirstCall(nn.Module):
+    def __init__(self, dim, eps=1e-5):
+        super().__init__()
+        self.dim, self.eps, self.weight = dim, eps, None
+
+    def forward(self, x):
+        if self.weight is None:
+            self.weight = nn.Parameter(torch.ones(self.dim, device=x.device))
+        return norms.rms_norm(x, self.weight, self.eps)

@@ -138,7 +138,7 @@ def the_mask_of_hugging_face(head_dim, theta, original_max_seq_len, beta_fast=32
     return 1 - as_hugging_face_has_it(head_dim, theta, original_max_seq_len, beta_fast, beta_slow)
 
 
-@wrong(called="both rounded down")
+@wrong(called="1 a pair too early")
 def by_int_alone(head_dim, theta, original_max_seq_len, beta_fast=32, beta_slow=1):
     return between(*map(int, pairs_of((beta_fast, beta_slow), head_dim, theta, original_max_seq_len)), head_dim)
 

@@ -34,7 +34,8 @@ def fills(cache_class: Any) -> Callable[..., Filled]:
             except Exception as error:
                 if not isinstance(error, ValueError) and filled + step <= max_seq_len:
                     raise
-                refused.append(f"{type(error).__name__} on appending {step} after {filled}")
+                name = "ValueError" if isinstance(error, ValueError) else type(error).__name__
+                refused.append(f"{name} on appending {step} after {filled}")
                 unharmed &= all(x.equal(y) for x, y in zip(before, memory(cache, copied=True), strict=True))
             else:
                 if not (isinstance(kept, (tuple, list)) and [isinstance(x, Tensor) for x in kept] == [True, True]):

@@ -58,7 +58,7 @@ SLIPS = """
         where a token may be read.
     its own place hidden: query_len + 1) -> query_len)
         Each token reads those before it, but not itself, so the very first one gets NaN. A token may read its own
-        place: it is the next one that is hidden. triu(..., diagonal=1), not 0.
+        place: hiding begins at the next one, a place later than yours.
     itself not read: softmax(dim=-1) -> add((-torch.eye(key_len)[-query_len:]).log1p().to(q)).softmax(-1).nan_to_num()
         Each token reads those before it, but not itself, so the very first one gets 0. A token may read its own place.
     one place too far: query_len + 1) -> query_len + 2)

@@ -118,7 +118,7 @@ exercise.slips("""
         Your result is that of one number for each head. A key has head_dim numbers in each head, and so has a value.
     dim in place of heads: config.n_kv_heads * config.head_dim -> config.dim
         Your result is that of keys and values as wide as dim, the residual stream. They are n_kv_heads * head_dim
-        numbers wide; that is dim only without grouping, and not always then.
+        numbers wide; that is seldom dim with grouping.
     head_dim worked out from dim: config.head_dim -> config.dim // config.n_heads
         Your result is that of a head_dim of dim / n_heads. A config may say otherwise: take config.head_dim.
     each head as wide as the model: config.head_dim -> config.dim

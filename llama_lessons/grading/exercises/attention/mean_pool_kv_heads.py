@@ -33,7 +33,7 @@ def cases() -> list[tuple]:
     """Pairs, larger groups, one head of all, none pooled, half precision, a transposed weight, and refusals."""
     sizes = [(4, 2, 3, 5), (6, 2, 4, 3), (6, 3, 2, 4), (4, 1, 4, 4), (3, 3, 2, 4)]
     made = [(draw(n * head_dim, dim, seed=i), n, pooled) for i, (n, pooled, head_dim, dim) in enumerate(sizes)]
-    made += [(draw(16, 8, seed=5, dtype=dtype), 4, 2) for dtype in HALVES]
+    made += [(draw(16, 8, seed=5, dtype=dtype) / 3, 4, 2) for dtype in (*HALVES, torch.float64)]
     made.append((draw(8, 6, seed=7, dtype=torch.float16).abs() * 2000 + 40_000, 4, 2))
     made.append((draw(5, 12, seed=8).transpose(0, 1), 4, 2))
     return [*made, (draw(10, 3), 4, 2), (draw(9, 3), 3, 2), (draw(12, 3), 2, 4)]
@@ -112,7 +112,7 @@ def misfits_refused(answer: Callable) -> None:
 
 exercise.slips("""
     the sum, not the mean: .mean(dim=1) -> .sum(dim=1)
-        You add the heads up. Keys become longer than their mean, and scores larger: divide by the number of heads.
+        You add the heads up. Keys become longer than their mean, and scores larger: divide by the heads of a group.
     divided by the number of new heads: .mean(dim=1) -> .sum(dim=1).div(pooled_kv_heads)
         You add the heads of a group up and divide by pooled_kv_heads. Divide by the number of heads in a group.
     divided by the number of all heads: .mean(dim=1) -> .sum(dim=1).div(n_kv_heads)

@@ -21,7 +21,7 @@ def cases() -> list[tuple]:
     sizes = [((2, 3, 4, 5), 2), ((1, 2, 3, 4), 4), ((2, 2, 2, 2), 2), ((2, 3, 1, 4), 1)]
     made = [(draw(*shape, seed=seed), group_size) for seed, (shape, group_size) in enumerate(sizes)]
     made += [(draw(2, 3, 2, 4, seed=4, dtype=torch.bfloat16), 3), (draw(3, 1, 2, 4, seed=5, dtype=torch.float16), 2)]
-    made.append((draw(2, 4, 3, 5, seed=6).transpose(1, 2), 2))
+    made += [(draw(2, 4, 3, 5, seed=6).transpose(1, 2), 2), (draw(1, 2, 3, 4, seed=7, dtype=torch.float64) / 3, 2)]
     return [*made, (draw(1, 2, 3, 4), 0), (draw(1, 2, 3, 4), -1)]
 
 

@@ -152,8 +152,8 @@ exercise.slips("""
     rounded inwards: math.floor(begin), 0), math.ceil(end) -> math.ceil(begin), 0), math.floor(end)
         Your ramp begins a pair too late and ends a pair too early, as if its ends were rounded inwards. They are
         rounded outwards: the first one down, the last one up.
-    both rounded down: math.ceil(end) -> math.floor(end)
-        Your ramp reaches 1 a pair too early, as if its end were rounded down like its beginning. The end is rounded up.
+    1 a pair too early: math.ceil(end) -> math.floor(end)
+        Your ramp is 1 a pair too early: its end is rounded down, or its steps are too few. The end is rounded up.
     both rounded up: math.floor(begin) -> math.ceil(begin)
         Your ramp begins a pair too late, as if its beginning were rounded up like its end. It is rounded down.
     rounded to the nearest: math.floor(begin), 0), math.ceil(end) -> round(begin), 0), round(end)

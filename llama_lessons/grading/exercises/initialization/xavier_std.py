@@ -118,7 +118,7 @@ exercise.slips("""
     ReLU's gain by itself: gain: float = 1.0 -> gain: float = 2**0.5
         Where no gain is given, yours is sqrt(2), which is ReLU's. Here it is 1.
     fans not checked: fan_in <= 0 or fan_out <= 0 -> fan_in + fan_out <= 0
-        You accept a fan of 0 or less where the other makes their sum positive. Raise a ValueError for each by itself.
+        You accept a fan of 0 or less beside one that is not. Raise a ValueError for each by itself.
     only fan_in checked: fan_in <= 0 or fan_out <= 0 -> fan_in <= 0
         You accept a fan_out of 0 or less. Refuse it like such a fan_in.
     only fan_out checked: fan_in <= 0 or fan_out <= 0 -> fan_out <= 0

@@ -69,12 +69,13 @@ def use(answer: Callable) -> Callable[..., Seen]:
         module = answer(x.shape[-1]) if eps is None else answer(x.shape[-1], eps)
         answer(x.shape[-1] + 1, 7.0)  # another one, which the first must not notice
         module.to(x.device)
+        at_start = dict(module.named_parameters())
 
         def read(x: Tensor) -> Tensor:
             expect_type(result := module(x), Tensor, "forward")
             return result
 
-        at_start = read(x.clone())
+        started = read(x.clone())
         fitting = {name: p for name, p in module.named_parameters() if p.shape == gains.shape}
         with torch.no_grad():
             fitting.get("weight", next(iter(fitting.values()), torch.empty_like(gains))).copy_(gains)
@@ -85,6 +86,7 @@ def use(answer: Callable) -> Callable[..., Seen]:
         after = read(token.clone())
         to_learn = {name: p for name, p in module.named_parameters() if p.requires_grad}
         learned = listed(f"{known(name)} {tuple(p.shape)} in {str(p.dtype)[6:]}" for name, p in to_learn.items())
+        learned += ", made in forward" * ("weight" in to_learn.keys() - at_start.keys())
 
         def arriving(x: Tensor) -> dict[str, Tensor]:
             leaf = x.detach().clone().requires_grad_()
@@ -94,7 +96,7 @@ def use(answer: Callable) -> Callable[..., Seen]:
         reached, arrives = arriving(text), arriving(at_least_float32(x))
         read(x)  # itself, to see whether it is changed
         return Seen(
-            at_start.to(x.dtype),
+            started.to(x.dtype),
             scaled.to(x.dtype),
             again.to(x.dtype),
             after.to(token.dtype),
@@ -238,8 +240,7 @@ exercise.slips(EVERY_NORM)
 exercise.slips(EVERY_RMS_NORM)
 exercise.slips("""
     the gains are a plain tensor: nn.Parameter(torch.ones(dim)) -> torch.ones(dim)
-        No parameter holds gains: an optimizer finds none to change, and none are saved. In __init__, set self.weight to
-        an nn.Parameter.
+        No parameter holds gains: an optimizer finds none to change, and none are saved. Make them an nn.Parameter.
     gains in a buffer: self.weight = nn.Parameter(torch.ones(dim)) -> self.register_buffer("weight", torch.ones(dim))
         Your gains are saved with the model, but no optimizer changes a buffer. Set self.weight to an nn.Parameter.
     the gains do not ask for a gradient: torch.ones(dim) -> torch.ones(dim), requires_grad=False
@@ -266,8 +267,7 @@ exercise.slips("""
         Your result is that for the root mean square of an earlier x of the same shape: something that depends on x is
         kept from call to call. Compute it anew for each x.
     refuses several channels: ones(dim)) -> ones(1)); self.forward = lambda x: norms.rms_norm(x, self.weight, eps)
-        Where x has more than one channel it is refused, as if you learned a single number. Each channel has a gain of
-        its own: weight is of shape (dim,).
+        Where x has more than one channel it is refused, as if you learned a single number. weight has shape (dim,).
     one gain for all channels: torch.ones(dim) -> torch.ones(1)
         You learn a single number. Each channel has a gain of its own: dim of them.
     a gain without an axis: torch.ones(dim) -> torch.ones(())
