@@ -4,6 +4,8 @@ import os
 import tempfile
 from pathlib import Path
 
+import pytest
+
 IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 if IS_WORKER:
     # One thread each, in kernels too: threads of several workers on the same cores mostly wait for each other.
@@ -14,3 +16,23 @@ def pytest_configure() -> None:
     """Keep the progress of whoever runs the tests out of them, and that of one worker out of another's."""
     if IS_WORKER or "LLAMA_LESSONS_PROGRESS" not in os.environ:
         os.environ["LLAMA_LESSONS_PROGRESS"] = str(Path(tempfile.mkdtemp()) / "progress.json")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what this torch cannot do on this Python."""
+    compiling = [item for item in items if item.get_closest_marker("compile")]
+    if compiling:
+        from torch._dynamo import is_dynamo_supported
+
+        if not is_dynamo_supported():
+            for item in compiling:
+                item.add_marker(pytest.mark.skip(reason="torch.compile is not supported on this Python"))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_compiled_before(request: pytest.FixtureRequest) -> None:
+    """Begin with nothing compiled: torch gives up on code that other tests had it compile in many ways."""
+    if request.node.get_closest_marker("compile"):
+        import torch
+
+        torch._dynamo.reset()

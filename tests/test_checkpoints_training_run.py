@@ -261,6 +261,7 @@ def blocks_compiled(model):
     return model
 
 
+@pytest.mark.compile
 @pytest.mark.parametrize(
     "compiled", [lambda model: torch.compile(model, backend="eager"), blocks_compiled], ids=["whole", "blocks"]
 )

@@ -70,6 +70,7 @@ def read_anew(model, prompt, n):
     return tokens[len(prompt) :]
 
 
+@pytest.mark.compile
 def test_compiled_it_is_one_graph_a_step_with_the_same_tokens(model):
     compiled = copy.copy(model)
     # fullgraph: a break in the graph is an error. The backend runs the graph as it is, without a compiler.

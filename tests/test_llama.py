@@ -207,6 +207,7 @@ def test_reads_past_its_length_and_int32(model):
     assert torch.equal(model(x.int()), model(x))
 
 
+@pytest.mark.compile
 def test_compiled_agrees(model):
     x = tokens(2, 9)
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")  # one graph: nothing looks at values

@@ -246,6 +246,7 @@ def test_gradient_passes_through_to_x(part):
     assert torch.equal(gradient, upstream)
 
 
+@pytest.mark.compile
 @pytest.mark.parametrize("part", both_parts(20, 8), ids=["learned", "sinusoidal"])
 def test_compiles_into_one_graph(part):
     compiled = torch.compile(part, fullgraph=True, backend="eager")
