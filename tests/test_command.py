@@ -1,5 +1,6 @@
 """The command line, mostly in this process with a tiny model of random weights, whose answers are nonsense."""
 
+import json
 import os
 import re
 import signal
@@ -14,7 +15,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 import llama_lessons.__main__ as command
 import llama_lessons.generation
-from llama_lessons.chat import chat_tokens, stop_tokens
+import llama_lessons.lab.materials
+from llama_lessons.chat import ChatTemplate, stop_tokens
 from llama_lessons.checkpoints import save_hugging_face
 from llama_lessons.generation import generate
 from llama_lessons.lab.materials import MaterialError
@@ -23,7 +25,12 @@ from llama_lessons.llama import Llama, LlamaConfig
 ROOT = Path(__file__).parents[1]
 # Threads that wait for each other on a busy processor make an answer many times slower.
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
-CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+CONTROL = ["<s>", "<|im_start|>", "<|im_end|>"]
+# ChatML with a system text, and a first token, of its own
+TEMPLATE = (
+    "{{ bos_token }}{% if messages[0].role != 'system' %}<|im_start|>system\nYou are Tiny.<|im_end|>\n{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+)
 
 
 def byte_level(special_tokens):
@@ -39,8 +46,9 @@ def byte_level(special_tokens):
 class Tiny:
     """A folder with a model, and what the command should make of it."""
 
-    def __init__(self, folder, special_tokens, endless=False):
+    def __init__(self, folder, special_tokens, template=TEMPLATE, endless=False):
         self.folder, self.tokenizer = folder, byte_level(special_tokens)
+        self.template = template and ChatTemplate(template, bos_token="<s>", eos_token="<|im_end|>")
         torch.manual_seed(0)
         self.model = Llama(
             LlamaConfig(
@@ -62,16 +70,23 @@ class Tiny:
             torch.nn.init.zeros_(self.model.head.weight[: len(special_tokens)])
         save_hugging_face(self.model, folder)
         self.tokenizer.save(str(folder / "tokenizer.json"))
+        if template:
+            config = {"chat_template": template, **self.template.special_tokens}
+            (folder / "tokenizer_config.json").write_text(json.dumps(config))
 
     def answer(self, prompt, max_new_tokens=20, **settings):
         stops = stop_tokens(self.tokenizer)
         (tokens,) = generate(self.model, [prompt], max_new_tokens, stop_tokens=stops, **settings)
         return self.tokenizer.decode(tokens)
 
-    def reply(self, *contents, system=None, **settings):
+    def prompt(self, *contents, system=None):
         roles = ["user", "assistant"] * len(contents)
         messages = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=False)]
-        return self.answer(chat_tokens(self.tokenizer, messages, system), **settings)
+        first = [] if system is None else [{"role": "system", "content": system}]
+        return self.template.tokens(self.tokenizer, first + messages)
+
+    def reply(self, *contents, system=None, **settings):
+        return self.answer(self.prompt(*contents, system=system), **settings)
 
     def arguments(self, what, *more):
         return [what, "--model", str(self.folder), "--device", "cpu", "--max-new-tokens", "20", *more]
@@ -84,7 +99,7 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
-    return Tiny(tmp_path_factory.mktemp("plain"), ["</s>"])
+    return Tiny(tmp_path_factory.mktemp("plain"), ["</s>"], template=None)
 
 
 @pytest.fixture
@@ -156,9 +171,9 @@ def test_a_draw_can_be_had_again(run, tiny):
 def test_stats_count_the_tokens_on_stderr(run, tiny):
     _, out, err = run(*tiny.arguments("ask", "--stats", "--max-new-tokens=7", "Hi"))
     assert out == tiny.reply("Hi", max_new_tokens=7) + "\n"
-    n_read = len(chat_tokens(tiny.tokenizer, [{"role": "user", "content": "Hi"}]))
+    n_read = len(tiny.prompt("Hi"))
     last = err.splitlines()[-1]
-    assert re.fullmatch(rf"{n_read} tokens read in \d+\.\d\d s, 7 written, \d+\.\d a second", last)
+    assert re.fullmatch(rf"{n_read} tokens read in \d+\.\d\d s, 6 more written in \d+\.\d\d s; --seed \d+", last)
 
 
 def test_a_text_longer_than_the_model_learned_is_no_mistake(run, tiny):
@@ -170,11 +185,11 @@ def test_a_text_longer_than_the_model_learned_is_no_mistake(run, tiny):
 def test_a_model_that_did_not_learn_to_chat_goes_on_with_the_text(run, plain):
     code, out, err = run(*plain.arguments("ask", "Once upon a time"))
     assert (code, out) == (0, plain.answer(plain.tokenizer.encode("Once upon a time").ids) + "\n")
-    assert "it goes on with your text" in err
+    assert "This model has no chat template: it goes on with your text" in err
     for wrong in (plain.arguments("ask", "--system", "Be brief.", "Hi"), plain.arguments("chat")):
         code, out, err = run(*wrong)
         assert (code, out) == (1, "")
-        assert "models that learned conversations in ChatML; this one did not" in err
+        assert "for models that have a chat template; this one has none" in err
 
 
 def test_chat_keeps_the_conversation(run, tiny, stdin):
@@ -191,17 +206,17 @@ def test_chat_keeps_the_conversation(run, tiny, stdin):
     [
         ([], "required: {ask,chat}"),
         (["answer"], "invalid choice: 'answer'"),
-        (["ask", "--temperature=-1", "Hi"], "argument --temperature: '-1' must be a number, at least 0"),
-        (["ask", "--temperature=nan", "Hi"], "'nan' must be a number"),
-        (["ask", "--temperature=inf", "Hi"], "'inf' must be a number"),
-        (["ask", "--temperature=warm", "Hi"], "'warm' must be a number"),
-        (["ask", "--top-p=0", "Hi"], "argument --top-p: '0' must be a number above 0 and at most 1"),
-        (["ask", "--top-p=1.1", "Hi"], "'1.1' must be a number above 0 and at most 1"),
-        (["ask", "--top-k=0", "Hi"], "argument --top-k: '0' must be a whole number, at least 1"),
-        (["ask", "--top-k=1.5", "Hi"], "'1.5' must be a whole number"),
-        (["chat", "--seed=-1"], "argument --seed: '-1' must be a whole number from 0"),
-        (["chat", f"--seed={2**64}"], "must be a whole number from 0"),
-        (["chat", "--max-new-tokens=0"], "argument --max-new-tokens: '0' must be a whole number, at least 1"),
+        (["ask", "--temperature=-1", "Hi"], "temperature (-1.0) must be finite and at least 0"),
+        (["ask", "--temperature=nan", "Hi"], "temperature (nan) must be finite and at least 0"),
+        (["ask", "--temperature=inf", "Hi"], "temperature (inf) must be finite and at least 0"),
+        (["ask", "--temperature=warm", "Hi"], "argument --temperature: invalid float value: 'warm'"),
+        (["ask", "--temperature=1", "--top-p=0", "Hi"], "top_p (0.0) must be above 0 and at most 1"),
+        (["ask", "--temperature=1", "--top-p=1.1", "Hi"], "top_p (1.1) must be above 0 and at most 1"),
+        (["ask", "--temperature=1", "--top-k=0", "Hi"], "top_k (0) must be at least 1"),
+        (["ask", "--top-k=1.5", "Hi"], "argument --top-k: invalid int value: '1.5'"),
+        (["chat", "--seed=x"], "argument --seed: invalid int value: 'x'"),
+        (["chat", "--max-new-tokens=0"], "--max-new-tokens 0 must be at least 1"),
+        (["ask", "--top-p=0", "Hi"], "at temperature 0 nothing is drawn: add --temperature 0.8"),
         (["ask", "--top-p=0.9", "Hi"], "at temperature 0 nothing is drawn: add --temperature 0.8"),
         (["ask", "--top-k=5", "Hi"], "at temperature 0 nothing is drawn: add --temperature 0.8"),
         (["ask", ""], "there is no question: write it after ask"),
@@ -210,7 +225,7 @@ def test_chat_keeps_the_conversation(run, tiny, stdin):
     ],
 )
 def test_a_wrong_argument_is_told_before_anything_is_loaded(run, stdin, monkeypatch, arguments, message):
-    monkeypatch.setattr(command, "fetch", lambda name: pytest.fail("fetched"))
+    monkeypatch.setattr(llama_lessons.lab.materials, "fetch", lambda name: pytest.fail("fetched"))
     stdin("\n")
     code, out, err = run(*arguments)
     assert (code, out) == (2, "")
@@ -234,11 +249,17 @@ def test_at_a_terminal_nobody_waits_for_stdin(run, monkeypatch):
     assert "there is no question" in err
 
 
-def test_a_device_that_is_not_there_is_a_wrong_argument(run, tiny):
-    code, out, err = run("ask", "--model", str(tiny.folder), "--device", "abacus", "Hi")
-    assert (code, out) == (2, "")
-    assert "'abacus' is not a device that torch knows" in err
-    assert "or write --device cpu" in err
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("abacus", "'abacus' is not a device that torch knows; ask for cpu"),
+        ("meta", "'meta' was asked for, but lessons run on cpu, cuda and mps alone; ask for cpu"),
+        ("xpu", "'xpu' was asked for, but lessons run on cpu, cuda and mps alone; ask for cpu"),
+    ],
+)
+def test_a_device_that_is_not_there_is_told(run, tiny, device, message):
+    code, out, err = run("ask", "--model", str(tiny.folder), "--device", device, "Hi")
+    assert (code, out, err.splitlines()[1:]) == (1, "", [f"llama_lessons: {message}"])
 
 
 def no_such_file(folder):
@@ -289,7 +310,7 @@ def test_a_model_that_cannot_be_fetched_is_told(run, monkeypatch):
     def fetch(name):
         raise MaterialError(f"{name} is not in the cache")
 
-    monkeypatch.setattr(command, "fetch", fetch)
+    monkeypatch.setattr(llama_lessons.lab.materials, "fetch", fetch)
     assert run("ask", "Hi") == (1, "", "llama_lessons: smollm2 is not in the cache\n")
 
 
@@ -318,23 +339,21 @@ def test_ctrl_c_at_a_line_of_a_piped_chat_leaves(run, tiny, monkeypatch):
     assert run(*tiny.arguments("chat"))[:2] == (130, "")
 
 
-def test_ctrl_c_ends_the_line_of_an_answer(run, tiny, monkeypatch):
+def test_ctrl_c_ends_an_answer_and_its_line_on_the_terminal(run, tiny, monkeypatch):
     def stream(*args, **kwargs):
         for token in tiny.tokenizer.encode("Par").ids:
             yield [token]
         raise KeyboardInterrupt
 
     monkeypatch.setattr(llama_lessons.generation, "stream", stream)
-    code, out, err = run(*tiny.arguments("ask", "Hi"))
-    assert (code, out) == (130, "Par\n")
-    assert "Traceback" not in err
+    assert run(*tiny.arguments("ask", "Hi")) == (130, "Par", f"Loading {tiny.folder.name} ...\n\n")
 
 
 def test_ctrl_c_while_loading_leaves_quietly(run, monkeypatch):
     def fetch(name):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "fetch", fetch)
+    monkeypatch.setattr(llama_lessons.lab.materials, "fetch", fetch)
     assert run("ask", "Hi") == (130, "", "\n")
 
 
@@ -377,9 +396,9 @@ def test_an_answer_comes_token_by_token_until_ctrl_c_or_nobody_reads_it(endless)
         assert os.read(unread.stdout.fileno(), 1)
         unread.stdout.close()
         out, err = interrupted.communicate(timeout=60)
-        assert (interrupted.returncode, (first + out)[-1:]) == (130, b"\n")
-        assert (unread.wait(timeout=60), unread.stderr.read()) == (141, err)
-    loading, note = err.decode().splitlines()
+        assert (interrupted.returncode, len(first + out) > 1) == (130, True)
+        assert (unread.wait(timeout=60), unread.stderr.read() + b"\n") == (141, err)
+    loading, note, _ = err.decode().splitlines()
     assert loading.startswith("Loading ")
     assert "this model learned to read 512" in note
 
