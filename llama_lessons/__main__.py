@@ -55,13 +55,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _tell("")  # the terminal has written ^C in this line
         return INTERRUPTED
-    except BaseException as error:  # tokenizers is written in Rust, whose panics are no Exception
+    except BaseException as error:
         with suppress(OSError):  # what is still to be written would fail once more when Python leaves
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             return READER_GONE
-        not_utf8 = "what you ask is not UTF-8 text: save it in that encoding"
-        why = not_utf8 if isinstance(error, UnicodeError) else str(error) or type(error).__name__
+        why = str(error) or type(error).__name__
+        if isinstance(error, UnicodeError):
+            why = "what you ask is not UTF-8 text: save it in that encoding"
+        elif not isinstance(error, Exception):  # a panic in Rust, in which tokenizers is written
+            why = f"the model's tokenizer is damaged: {why}"
         _tell(f"llama_lessons: {why.splitlines()[0]}")
         return FAILED
 
@@ -155,7 +158,9 @@ class _Conversation:
 
         args, learned = self.args, self.model.config.max_seq_len
         if (asked := len(prompt) + args.max_new_tokens) > learned:
-            _tell(f"Prompt and answer may reach {asked} tokens; this model learned to read {learned}, and gets worse.")
+            _tell(
+                f"Prompt and answer may reach {asked} tokens: beyond {learned}, which it learned, a model gets worse."
+            )
         stops = stop_tokens(self.tokenizer, self.template and self.template.special_tokens.get("eos_token"))
         sampling = {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p, "seed": seed}
         for (token,) in stream(self.model, [prompt], args.max_new_tokens, stop_tokens=stops, **sampling):

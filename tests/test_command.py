@@ -1,8 +1,10 @@
 """The command line, mostly in this process with a tiny model of random weights, whose answers are nonsense."""
 
+import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 import pexpect
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 import llama_lessons.__main__ as command
@@ -179,7 +182,7 @@ def test_stats_count_the_tokens_on_stderr(run, tiny):
 def test_a_text_longer_than_the_model_learned_is_no_mistake(run, tiny):
     code, _, err = run(*tiny.arguments("ask", "--max-new-tokens=1", "a" * 600))
     assert code == 0
-    assert "this model learned to read 512" in err
+    assert "beyond 512, which it learned" in err
 
 
 def test_a_model_that_did_not_learn_to_chat_goes_on_with_the_text(run, plain):
@@ -306,6 +309,127 @@ def test_a_model_that_cannot_be_read_is_told_in_one_line(run, tmp_path, make, me
     assert message in error
 
 
+def no_unknown_token(folder):
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    vocab = {str(i): i for i in range(len(CONTROL), 259)}
+    tokenizer |= {"model": {"type": "WordLevel", "vocab": vocab, "unk_token": "<unk>"}, "pre_tokenizer": None}
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+
+
+def bad_weights(change):
+    def make(folder):
+        weights = load_file(folder / "model.safetensors")
+        weights = {name: change(weight) if "mlp" in name else weight for name, weight in weights.items()}
+        save_file(weights, folder / "model.safetensors")
+
+    return make
+
+
+def damaged_template(folder):
+    (folder / "chat_template.jinja").write_text("{% if %}")
+
+
+def template_for_users_in_turn(folder):
+    (folder / "chat_template.jinja").write_text("{{ raise_exception('only in pairs') }}")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (no_unknown_token, "Missing [UNK] token"),
+        (bad_weights(lambda weight: weight * float("nan")), "not finite"),
+        (damaged_template, "the chat template is no Jinja"),
+        (template_for_users_in_turn, "the model's chat template does not take this conversation: only in pairs"),
+    ],
+)
+def test_a_model_that_fails_later_is_told_in_one_line(run, tiny, tmp_path, make, message):
+    folder = shutil.copytree(tiny.folder, tmp_path / "model")
+    make(folder)
+    code, out, err = run("ask", "--model", str(folder), "--device", "cpu", "Hi")
+    _, error = err.splitlines()
+    assert (code, out, error[:15], message in error) == (1, "", "llama_lessons: ", True)
+
+
+def test_more_tokens_than_memory_holds_are_told(run, tiny):
+    code, out, err = run(*tiny.arguments("ask", "--max-new-tokens=1000000000000", "Hi"))
+    assert (code, out) == (1, "")
+    assert "there is no memory for the keys and values of" in err.splitlines()[-1]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full, a device that is full")
+def test_a_full_disk_is_told_and_a_full_one_for_messages_harms_nothing(run, tiny, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stdout", io.TextIOWrapper(io.FileIO("/dev/full", "w")))
+        code, _, err = run(*tiny.arguments("ask", "Hi"))
+        assert (code, err.splitlines()[1:]) == (1, ["llama_lessons: [Errno 28] No space left on device"])
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stderr", io.TextIOWrapper(io.FileIO("/dev/full", "w"), write_through=True))
+        assert run(*tiny.arguments("ask", "Hi"))[:2] == (0, tiny.reply("Hi") + "\n")
+
+
+SHELL = f"{sys.executable} -m llama_lessons"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="for a POSIX shell")
+@pytest.mark.parametrize(
+    ("command", "code", "err"),
+    [
+        ("ask --help >&-", 1, "llama_lessons: stdout is closed, and the answer goes there"),
+        ("ask --help >&- 2>&-", 1, None),
+        ("ask --help >/dev/full", 1, "llama_lessons: [Errno 28] No space left on device"),
+        ("ask <&-", 2, "there is no question: write it after ask"),
+        ("ask 2>&-", 2, None),
+        ("ask --max-new-tokens=0 Hi 2>/dev/full", 2, None),
+    ],
+)
+def test_streams_that_are_closed_or_full(command, code, err):
+    env = {name: value for name, value in ONE_THREAD.items() if name != "PYTHONUNBUFFERED"}
+    streams = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
+    done = subprocess.run(f"{SHELL} {command}", shell=True, cwd=ROOT, env=env, **streams)
+    assert (done.returncode, done.stdout) == (code, "")
+    if err is None:
+        assert done.stderr == ""
+    else:
+        assert err in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="for a POSIX shell")
+def test_without_stderr_the_answer_alone_goes_to_stdout_and_a_panic_is_one_line(tiny, tmp_path):
+    def ask(folder, more):
+        command = f"{SHELL} ask --model {folder} --device cpu --max-new-tokens 20 Hi {more}"
+        return subprocess.run(command, shell=True, cwd=ROOT, env=ONE_THREAD, capture_output=True)
+
+    assert ask(tiny.folder, "2>&- <&-").stdout.decode() == tiny.reply("Hi") + "\n"
+    folder = shutil.copytree(tiny.folder, tmp_path / "model")
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["normalizer"] = {"type": "Replace", "pattern": {"String": ""}, "content": "a"}  # one without end
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    done = ask(folder, "")
+    assert (done.returncode, done.stdout) == (1, b"")
+    _, error = done.stderr.decode().splitlines()
+    assert error.startswith("llama_lessons: the model's tokenizer is damaged: ")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="for a POSIX system")
+@pytest.mark.parametrize(("module", "codes"), [("secrets", {-signal.SIGINT}), ("torch", {130, -signal.SIGINT})])
+def test_ctrl_c_amid_imports_leaves_without_a_traceback(tiny, module, codes):
+    # Python's import system asks here for the module: that is when the user presses Ctrl-C.
+    start = (
+        "import os, runpy, signal, sys\n"
+        "class CtrlC:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, CtrlC())\n"
+        f"sys.argv = ['llama_lessons', *{tiny.arguments('ask', 'Hi')!r}]\n"
+        "runpy.run_module('llama_lessons', run_name='__main__', alter_sys=True)"
+    )
+    done = subprocess.run([sys.executable, "-c", start], cwd=ROOT, env=ONE_THREAD, capture_output=True, text=True)
+    assert done.returncode in codes
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
 def test_a_model_that_cannot_be_fetched_is_told(run, monkeypatch):
     def fetch(name):
         raise MaterialError(f"{name} is not in the cache")
@@ -400,7 +524,7 @@ def test_an_answer_comes_token_by_token_until_ctrl_c_or_nobody_reads_it(endless)
         assert (unread.wait(timeout=60), unread.stderr.read() + b"\n") == (141, err)
     loading, note, _ = err.decode().splitlines()
     assert loading.startswith("Loading ")
-    assert "this model learned to read 512" in note
+    assert "beyond 512, which it learned" in note
 
 
 @pytest.mark.slow
@@ -415,8 +539,8 @@ def test_chat_at_a_terminal(endless):
     terminal.expect_exact("Ctrl-D leaves.")
     terminal.expect_exact("> ")
     terminal.sendline("Hi")
-    terminal.expect_exact("this model learned to read 512")
-    terminal.expect("worse there.\r\n.{20}")  # amid the answer
+    terminal.expect_exact("beyond 512, which it learned")
+    terminal.expect("gets worse.\r\n.{20}")  # amid the answer
     terminal.sendintr()
     terminal.expect_exact("\r\n> ")
     terminal.sendeof()
