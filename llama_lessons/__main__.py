@@ -13,8 +13,7 @@ import io
 import os
 import secrets
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,11 +28,9 @@ EXAMPLES = """examples:
   python -m llama_lessons chat
 """
 
-MODEL = (
-    "a .gguf file, or a folder in Hugging Face's format (config.json, *.safetensors, tokenizer.json), of a Llama; "
-    "a conversation is written as its own chat template says (in the .gguf file, in chat_template.jinja or "
-    "tokenizer_config.json), and a model without one goes on with your text"
-)
+MODEL = """a Llama: a .gguf file, or a folder in Hugging Face's format (config.json, *.safetensors, tokenizer.json). What
+you say is put into its own chat template (of the .gguf file, chat_template.jinja or tokenizer_config.json); without one
+the model goes on with your text"""
 
 FAILED, INTERRUPTED = 1, 130
 # What a shell reports of a program that wrote to a closed pipe, as of `yes | head`
@@ -45,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         try:
             args = _parser().parse_args(arguments)
-            _check_numbers(args)
+            if not args.temperature and (args.top_k or args.top_p):
+                args.parser.error("at temperature 0 nothing is drawn: add --temperature 0.8 to --top-k and --top-p")
             args.run(args)
             return 0
         finally:
@@ -106,10 +104,16 @@ class _Conversation:
 
         path = args.model or fetch("smollm2")
         _tell(f"Loading {path.resolve().name} ...")
+        import torch
+
         from llama_lessons import checkpoints
+        from llama_lessons.chat import stop_tokens
+        from llama_lessons.generation import sample
         from llama_lessons.lab.device import choose_device
 
         device = choose_device(args.device)
+        # Numbers out of range are refused before the model is loaded.
+        sample(torch.zeros(1, 1), args.temperature, args.top_k, args.top_p)
         self.args, self.messages, self.template = args, [], checkpoints.load_chat_template(path)
         if path.is_dir():
             self.tokenizer = checkpoints.load_hugging_face_tokenizer(path)
@@ -121,72 +125,40 @@ class _Conversation:
             if self.template is None:
                 raise ValueError("--system is for models that have a chat template; this one has none")
             self.messages.append({"role": "system", "content": args.system})
+        self.stops = stop_tokens(self.tokenizer, self.template and self.template.special_tokens.get("eos_token"))
 
     def answer(self, question: str) -> None:
         """Write the answer to stdout, and keep it, even if Ctrl-C cuts it short."""
         from llama_lessons.chat import text_pieces
+        from llama_lessons.generation import stream
 
+        args, learned, said = self.args, self.model.config.max_seq_len, ""
         self.messages.append({"role": "user", "content": question})
-        prompt = self._prompt()
-        seed = secrets.randbelow(2**32) if self.args.seed is None else self.args.seed % 2**63
-        said, times = "", [time.perf_counter()]
         try:
-            for piece in text_pieces(self.tokenizer, self._tokens(prompt, seed, times)):
+            prompt = self._prompt()
+            if (asked := len(prompt) + args.max_new_tokens) > learned:
+                _tell(f"Prompt and answer may reach {asked} tokens; the model learned {learned} and gets worse beyond.")
+            seed = secrets.randbelow(2**32) if args.seed is None else args.seed % 2**63
+            sampling = {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p, "seed": seed}
+            steps = stream(self.model, [prompt], args.max_new_tokens, stop_tokens=self.stops, **sampling)
+            for piece in text_pieces(self.tokenizer, (token for (token,) in steps)):
                 print(piece, end="", flush=True)
                 said += piece
+            print(flush=True)
         finally:
             self.messages.append({"role": "assistant", "content": said})
-        print(flush=True)
-        if self.args.stats and len(times) > 1:
-            began, first, last = times[0], times[1], times[-1]
-            _tell(
-                f"{len(prompt)} tokens read in {first - began:.2f} s, "
-                f"{len(times) - 2} more written in {last - first:.2f} s; --seed {seed}"
-            )
 
     def _prompt(self) -> list[int]:
-        for message in self.messages:
-            message["content"].encode()  # bytes that are no UTF-8 reach us as halves of characters
+        "".join(message["content"] for message in self.messages).encode()  # half a character reaches us, too
         if self.template is None:
             _tell("This model has no chat template: it goes on with your text.")
             return self.tokenizer.encode(self.messages[-1]["content"]).ids
         return self.template.tokens(self.tokenizer, self.messages)
 
-    def _tokens(self, prompt: list[int], seed: int, times: list[float]) -> Iterator[int]:
-        from llama_lessons.chat import stop_tokens
-        from llama_lessons.generation import stream
-
-        args, learned = self.args, self.model.config.max_seq_len
-        if (asked := len(prompt) + args.max_new_tokens) > learned:
-            _tell(
-                f"Prompt and answer may reach {asked} tokens: beyond {learned}, which it learned, a model gets worse."
-            )
-        stops = stop_tokens(self.tokenizer, self.template and self.template.special_tokens.get("eos_token"))
-        sampling = {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p, "seed": seed}
-        for (token,) in stream(self.model, [prompt], args.max_new_tokens, stop_tokens=stops, **sampling):
-            times.append(time.perf_counter())
-            yield token
-
 
 def _tell(text: str) -> None:
     with suppress(OSError):  # where nobody can be told, the answer still counts
         print(text, file=sys.stderr, flush=True)
-
-
-def _check_numbers(args: argparse.Namespace) -> None:
-    if args.max_new_tokens < 1:
-        args.parser.error(f"--max-new-tokens {args.max_new_tokens} must be at least 1")
-    if args.temperature:
-        import torch
-
-        from llama_lessons.generation import sample
-
-        try:
-            sample(torch.zeros(1, 1), args.temperature, args.top_k, args.top_p)
-        except ValueError as error:
-            args.parser.error(str(error))
-    elif (args.top_k, args.top_p) != (None, None):
-        args.parser.error("at temperature 0 nothing is drawn: add --temperature 0.8, or leave out --top-k and --top-p")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -213,7 +185,6 @@ def _parser() -> argparse.ArgumentParser:
         add = command.add_argument_group("the model").add_argument
         add("--model", metavar="PATH", type=Path, help=MODEL)
         add("--device", help="cpu, cuda or mps (default: LLAMA_LESSONS_DEVICE, else CUDA if there is one)")
-        add("--stats", action="store_true", help="tell afterwards how many tokens it took, and how long")
     return parser
 
 
