@@ -28,9 +28,9 @@ EXAMPLES = """examples:
   python -m llama_lessons chat
 """
 
-MODEL = """a Llama: a .gguf file, or a folder in Hugging Face's format (config.json, *.safetensors, tokenizer.json). What
-you say is put into its own chat template (of the .gguf file, chat_template.jinja or tokenizer_config.json); without one
-the model goes on with your text"""
+MODEL = """a Llama: a .gguf file, or a folder in Hugging Face's format (config.json, *.safetensors, tokenizer.json);
+what you say is put into its own chat template (in the .gguf file, chat_template.jinja or tokenizer_config.json);
+without one, the model goes on with your text"""
 
 FAILED, INTERRUPTED = 1, 130
 # What a shell reports of a program that wrote to a closed pipe, as of `yes | head`

@@ -12,7 +12,7 @@ from tools.cells import ROOT, NotebookError
 
 # What the setup cell leaves alone, since Colab brings it; above all it must not touch torch and numpy, which the
 # running kernel already holds.
-LEFT_ALONE = {"torch", "numpy", "matplotlib", "ipython", "ipywidgets", "nbclient", "nbformat"}
+LEFT_ALONE = {"torch", "numpy", "matplotlib", "ipython", "ipywidgets", "nbclient", "nbformat", "jinja2"}
 
 SETUP = """\
 # Setup: finds the course. Run this cell first; running it again does no harm.
