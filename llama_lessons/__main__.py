@@ -149,7 +149,8 @@ class _Conversation:
             self.messages.append({"role": "assistant", "content": said})
 
     def _prompt(self) -> list[int]:
-        "".join(message["content"] for message in self.messages).encode()  # half a character reaches us, too
+        # Bytes that are not UTF-8 reach Python as half characters, and fail here.
+        "".join(message["content"] for message in self.messages).encode()
         if self.template is None:
             _tell("This model has no chat template: it goes on with your text.")
             return self.tokenizer.encode(self.messages[-1]["content"]).ids
