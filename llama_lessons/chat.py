@@ -1,84 +1,112 @@
-"""Chat: a conversation as the tokens that an instruct model learned to go on from, and its tokens as text.
+"""Lesson 11. Chat: a conversation as the tokens that an instruct model learned to go on from, and its tokens as text.
 
-ChatML writes each message as
+Each family of models writes a conversation in a way of its own, its chat template. ChatML, for one, writes each message
+as
 
     <|im_start|>role
     content<|im_end|>
 
-and leaves the last one, the assistant's, open. The marks at both ends are control tokens: one id each, which
-no text may turn into. A message that spells <|im_end|> is encoded as those ten characters, so that nobody
-can end their own message and speak as the system.
+and leaves the last one, the assistant's, open. The template comes with the model, as a program in the language of
+Jinja, and is run in Jinja's sandbox: it cannot reach files or Python.
 
-Not done here: the templates of other model families, and calls of tools.
+The marks at both ends are control tokens: one id each, which no message may turn into. A message that spells
+<|im_end|> is encoded as those ten characters, so that nobody can end their own message and speak as the system. What a
+template writes in ordinary letters, such as Llama 2's [INST], no model can tell from a user's own.
 
-Source: SmolLM2-135M-Instruct's own template (Allal et al. 2025, "SmolLM2: When Smol Goes Big").
+Not done here: calls of tools, pictures, and control tokens that only a normalizer makes of other letters.
+
+Source: transformers, chat_template_utils.py, for what a template may use.
 """
 
+import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 
+from jinja2 import TemplateError
+from jinja2.ext import Extension, loopcontrols
+from jinja2.nodes import Node
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
-__all__ = ["DEFAULT_SYSTEM", "chat_prompt", "chat_tokens", "speaks_chatml", "stop_tokens", "text_pieces"]
-
-DEFAULT_SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
-
-START, END = "<|im_start|>", "<|im_end|>"
-ROLES = ("system", "user", "assistant")
+__all__ = ["ChatTemplate", "stop_tokens", "text_pieces"]
 
 # What ends an answer: ChatML's and SmolLM2's own, then those of Llama 2 and of Llama 3.
-STOPS = (END, "<|endoftext|>", "</s>", "<|end_of_text|>", "<|eot_id|>")
+STOPS = ("<|im_end|>", "<|endoftext|>", "</s>", "<|end_of_text|>", "<|eot_id|>")
+
+BREAK = "\ufdd0"  # Unicode keeps it for use inside a program: no text has it
 
 Message = Mapping[str, str]
 
 
-def chat_prompt(messages: Sequence[Message], system: str | None = None) -> str:
-    """Write a conversation as the text of SmolLM2's template, open for the assistant's next message.
-
-    For reading. Give a model the ids of `chat_tokens` instead: here a message that spells a control token can't
-    be told from the token itself.
+class ChatTemplate:
+    """How a model's training wrote conversations.
 
     Args:
-        messages: each with a "role", one of "system", "user" and "assistant", and its "content".
-        system: content of the system message that comes first; by default the model's own. Where messages begin
-            with one, that one stands.
+        source: the template, in Jinja.
+        special_tokens: texts that it may name, such as bos_token and eos_token.
 
     Raises:
-        ValueError: if there is no message, a role is unknown, or there are two system messages to come first.
+        ValueError: if source is no Jinja.
     """
-    opened = (f"{START}{role}\n{content}{END}\n" for role, content in _turns(messages, system))
-    return "".join(opened) + f"{START}assistant\n"
+
+    def __init__(self, source: str, **special_tokens: str) -> None:
+        self.source = source
+        self.special_tokens = special_tokens
+        try:
+            self._template = _environment().from_string(source)
+        except Exception as error:  # it is compiled to Python, which refuses what Jinja lets pass
+            raise ValueError(f"the chat template is no Jinja: {error}") from error
+
+    def text(self, messages: Sequence[Message]) -> str:
+        """Write a conversation, open for the assistant's next message.
+
+        For reading. Give a model the ids of `tokens` instead: here a message that spells a control token can't be
+        told from the token itself.
+
+        Args:
+            messages: each with a "role", such as "system", "user" or "assistant", and its "content".
+
+        Raises:
+            ValueError: if the template refuses the messages; many want user and assistant in turn.
+        """
+        # Templates ask whether these are none, which what is not there is not.
+        absent = {"tools": None, "documents": None}
+        try:
+            return self._template.render(messages=messages, add_generation_prompt=True, **absent, **self.special_tokens)
+        except Exception as error:  # a template is a program, and may fail like any other
+            raise ValueError(f"the model's chat template does not take this conversation: {error}") from error
+
+    def tokens(self, tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int]:
+        """Encode a conversation, with control tokens where the template has them and nowhere else.
+
+        Args:
+            tokenizer: the model's.
+            messages: see `text`.
+
+        Returns:
+            Token ids; decoded, they are what `text` writes.
+
+        Raises:
+            ValueError: as `text`.
+        """
+        # Inside each control token that a content spells, a break is put; the text is encoded on either side of it.
+        spelled = re.compile("|".join(map(_between, self._control_tokens(tokenizer))) or "(?!)")
+        broken = [{**message, "content": spelled.sub(BREAK, message["content"])} for message in messages]
+        pieces = self.text(broken).split(BREAK)
+        return [token for piece in pieces for token in tokenizer.encode(piece, add_special_tokens=False).ids]
+
+    def _control_tokens(self, tokenizer: Tokenizer) -> list[str]:
+        added = tokenizer.get_added_tokens_decoder().values()
+        # Fine-tunes often add <|user|> or <tool_call> as tokens like any other.
+        return [t.content for t in added if t.special or (t.content.strip() and t.content in self.source)]
 
 
-def chat_tokens(tokenizer: Tokenizer, messages: Sequence[Message], system: str | None = None) -> list[int]:
-    """Encode a conversation, with control tokens where the template has them and nowhere else.
-
-    Args:
-        tokenizer: one whose vocabulary has ChatML's control tokens.
-        messages: see `chat_prompt`, as for system.
-
-    Returns:
-        Token ids; decoded, they are the text of `chat_prompt`.
-
-    Raises:
-        ValueError: as `chat_prompt`, and if the tokenizer does not have the control tokens.
-    """
-    if not speaks_chatml(tokenizer):
-        raise ValueError(f"this tokenizer has no {START} and {END}: its model did not learn conversations in ChatML")
-    start, end = tokenizer.token_to_id(START), tokenizer.token_to_id(END)
-    tokens: list[int] = []
-    for role, content in _turns(messages, system):
-        tokens += [start, *_encode_as_text(tokenizer, f"{role}\n{content}"), end, *_encode_as_text(tokenizer, "\n")]
-    return [*tokens, start, *_encode_as_text(tokenizer, "assistant\n")]
-
-
-def speaks_chatml(tokenizer: Tokenizer) -> bool:
-    """Whether ChatML's control tokens are in the vocabulary."""
-    return all(tokenizer.token_to_id(token) is not None for token in (START, END))
-
-
-def stop_tokens(tokenizer: Tokenizer) -> list[int]:
-    """Ids of the control tokens at which an answer ends, as far as the vocabulary has them."""
-    return [token for token in map(tokenizer.token_to_id, STOPS) if token is not None]
+def stop_tokens(tokenizer: Tokenizer, eos_token: str | None = None) -> list[int]:
+    """Ids of the control tokens at which an answer ends, as far as the vocabulary has them; eos_token is one more."""
+    ids = (tokenizer.token_to_id(token) for token in {*STOPS, eos_token or STOPS[0]})
+    return sorted(id for id in ids if id is not None)
 
 
 def text_pieces(tokenizer: Tokenizer, tokens: Iterable[int]) -> Iterator[str]:
@@ -102,24 +130,39 @@ def text_pieces(tokenizer: Tokenizer, tokens: Iterable[int]) -> Iterator[str]:
         yield rest
 
 
-def _turns(messages: Sequence[Message], system: str | None) -> Iterator[tuple[str, str]]:
-    if not messages:
-        raise ValueError("messages must hold at least one message")
-    for message in messages:
-        if message["role"] not in ROLES:
-            raise ValueError(f"role ({message['role']!r}) must be one of {', '.join(map(repr, ROLES))}")
-    if messages[0]["role"] != "system":
-        yield "system", DEFAULT_SYSTEM if system is None else system
-    elif system is not None:
-        raise ValueError("messages begin with a system message, and system is given too: leave one out")
-    for message in messages:
-        yield message["role"], message["content"]
+def _between(token: str) -> str:
+    # A pattern for the empty place after the token's first character, wherever a text has the token.
+    return f"(?<={re.escape(token[0])})(?={re.escape(token[1:])})"
 
 
-def _encode_as_text(tokenizer: Tokenizer, text: str) -> list[int]:
-    before = tokenizer.encode_special_tokens
-    tokenizer.encode_special_tokens = True  # control tokens that a text spells are encoded as the letters they are
-    try:
-        return tokenizer.encode(text, add_special_tokens=False).ids
-    finally:
-        tokenizer.encode_special_tokens = before
+class _Generation(Extension):
+    # {% generation %} marks what the assistant says, for training; here its content stands as if unmarked.
+    tags = {"generation"}  # noqa: RUF012  jinja2 reads it from the class
+
+    def parse(self, parser: Parser) -> list[Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    # What transformers gives a template, so that it writes the same here.
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _raise_exception
+    environment.globals["strftime_now"] = _strftime_now
+    return environment
+
+
+def _to_json(value: object, ensure_ascii: bool = False, **settings: object) -> str:
+    # Jinja's own would write < and > as HTML.
+    return json.dumps(value, ensure_ascii=ensure_ascii, **settings)
+
+
+def _raise_exception(message: str) -> None:
+    raise TemplateError(message)
+
+
+def _strftime_now(form: str) -> str:
+    return datetime.now().strftime(form)

@@ -1,7 +1,7 @@
 """Lesson 11. Generation: read the prompt at once, then choose one token after another.
 
-The first step (prefill) reads whole prompts into the cache of keys and values; each later one (decode) reads
-a single token, which attends to the cache. Only the last position's scores are asked for, since a choice
+The first step (prefill) reads whole prompts into the cache of keys and values, long ones in pieces; each later one
+(decode) reads a single token, which attends to the cache. Only the last position's scores are asked for, since a choice
 needs no others.
 
 Prompts of unequal length are filled up on the left, so that all rows end, and go on, in the same column; a
@@ -25,6 +25,8 @@ from torch import Generator, Tensor
 from llama_lessons.llama import Llama
 
 __all__ = ["draw", "generate", "keep_top_k", "keep_top_p", "sample", "stream"]
+
+PREFILL = 512  # tokens of a prompt that are read at once
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
@@ -234,10 +236,23 @@ def _steps(
     if any(len(prompt) < longest for prompt in prompts):
         starts = torch.tensor([[longest - len(prompt)] for prompt in prompts], device=device)
         mask = torch.arange(longest + max_new_tokens, device=device) >= starts
-    cache = model.new_cache(len(prompts), longest + max_new_tokens)
+    try:
+        cache = model.new_cache(len(prompts), longest + max_new_tokens)
+    except (RuntimeError, TypeError) as error:  # torch's words for too little memory, and for numbers beyond 64 bits
+        raise ValueError(
+            f"there is no memory for the keys and values of {longest + max_new_tokens} tokens: make max_new_tokens "
+            f"({max_new_tokens}) less"
+        ) from error
     running = [True] * len(prompts)
-    for length in range(longest, longest + max_new_tokens):
-        hidden = model.hidden_states(tokens, attention_mask=None if mask is None else mask[:, :length], cache=cache)
+    read = 0
+    # Between pieces Python hears Ctrl-C, and only one piece's activations are in memory at a time. Where RoPE's
+    # frequencies depend on the length, all tokens need those of the whole prompt.
+    scaling = getattr(model.rope, "scaling", None)
+    piece_len = longest if scaling is not None and scaling.depends_on_length else PREFILL
+    for _ in range(max_new_tokens):
+        for piece in tokens.split(piece_len, dim=1):
+            read += piece.shape[1]
+            hidden = model.hidden_states(piece, attention_mask=None if mask is None else mask[:, :read], cache=cache)
         chosen = sample(model.head(hidden[:, -1]), *sampling)
         ids = chosen.tolist()
         running = [runs and token not in stop_tokens for runs, token in zip(running, ids, strict=True)]

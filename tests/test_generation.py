@@ -13,6 +13,7 @@ from transformers.generation.logits_process import TemperatureLogitsWarper, TopK
 from llama_lessons import generation
 from llama_lessons.generation import draw, generate, keep_top_k, keep_top_p, sample, stream
 from llama_lessons.llama import Llama, LlamaConfig
+from llama_lessons.rope_scaling import DynamicNTKScaling, LongRopeScaling
 from llama_lessons.workbench import ARTICLE_PARTS, Decoder
 from tests.hugging_face import hugging_face
 
@@ -118,6 +119,36 @@ def test_reads_the_prompt_once_then_a_token_at_a_time_and_scores_the_last_positi
         hook.remove()
     assert read == [(3, 7), (3, 1), (3, 1), (3, 1)]
     assert scored == [(3, TINY.dim)] * 4
+
+
+@pytest.mark.parametrize("parts", [None, ARTICLE_PARTS], ids=["llama", "article"])
+def test_a_long_prompt_is_read_in_pieces_with_the_same_tokens(parts, monkeypatch):
+    model, read = build(parts=parts), []
+    expected = generate(model, PROMPTS, 30)
+    monkeypatch.setattr(generation, "PREFILL", 3)
+    model.embedding.register_forward_pre_hook(lambda _, args: read.append(args[0].shape[1]))
+    assert generate(model, PROMPTS, 30) == expected
+    assert read[:5] == [3, 3, 1, 1, 1]
+
+
+@pytest.mark.parametrize("kind", [DynamicNTKScaling, LongRopeScaling])
+def test_where_frequencies_depend_on_the_length_a_prompt_is_read_at_once(kind, monkeypatch):
+    divisors = {"short_factor": (1.0,) * 4, "long_factor": (3.0,) * 4} if kind is LongRopeScaling else {}
+    scaling = kind(factor=4.0, original_max_seq_len=4, **divisors)
+    model, read = build(dataclasses.replace(TINY, rope_scaling=scaling)), []
+    model.embedding.register_forward_pre_hook(lambda _, args: read.append(args[0].shape[1]))
+    monkeypatch.setattr(generation, "PREFILL", 3)
+    generate(model, PROMPTS[:1], 3)
+    assert read == [7, 1, 1]
+
+
+@pytest.mark.parametrize("max_new_tokens", [10**12, 10**18, 10**30])
+def test_more_tokens_than_memory_holds_are_told(model, max_new_tokens):
+    message = (
+        f"no memory for the keys and values of {max_new_tokens + 1} tokens: make max_new_tokens ({max_new_tokens}) less"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        generate(model, [[5]], max_new_tokens)
 
 
 def test_prompts_of_one_length_need_no_mask(model, monkeypatch):

@@ -5,9 +5,18 @@ config is written down. Files are never trusted: one that is damaged, or describ
 Llama, is refused with a ValueError that names it, and no model comes back half loaded.
 """
 
+from llama_lessons.checkpoints.chat_template import load_chat_template
 from llama_lessons.checkpoints.gguf_model import load_gguf
 from llama_lessons.checkpoints.gguf_tokenizer import load_gguf_tokenizer
 from llama_lessons.checkpoints.hugging_face_load import load_hugging_face
 from llama_lessons.checkpoints.hugging_face_save import save_hugging_face
+from llama_lessons.checkpoints.hugging_face_tokenizer import load_hugging_face_tokenizer
 
-__all__ = ["load_gguf", "load_gguf_tokenizer", "load_hugging_face", "save_hugging_face"]
+__all__ = [
+    "load_chat_template",
+    "load_gguf",
+    "load_gguf_tokenizer",
+    "load_hugging_face",
+    "load_hugging_face_tokenizer",
+    "save_hugging_face",
+]

@@ -17,8 +17,8 @@ def choose_device(name: str | None = None) -> torch.device:
     Raises:
         ValueError: if the device asked for is unknown or not on this machine.
     """
+    remedy = "ask for cpu" if name else f"unset {DEVICE} or set it to cpu"
     name = name or os.environ.get(DEVICE) or ("cuda" if torch.cuda.is_available() else "cpu")
-    remedy = f"unset {DEVICE} or set it to cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -27,4 +27,6 @@ def choose_device(name: str | None = None) -> torch.device:
         raise ValueError(f"{name!r} was asked for, but torch sees {torch.cuda.device_count()} CUDA devices; {remedy}")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ValueError(f"'mps' was asked for, but torch does not see one; {remedy}")
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise ValueError(f"{name!r} was asked for, but lessons run on cpu, cuda and mps alone; {remedy}")
     return device

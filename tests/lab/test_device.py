@@ -45,3 +45,14 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(ValueError, match="'mps' was asked for, but torch does not see one"):
         choose_device("mps")
+
+
+@pytest.mark.parametrize("name", ["meta", "xpu"])
+def test_a_device_on_which_lessons_cannot_run_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    with pytest.raises(
+        ValueError, match=f"'{name}' was asked for, but lessons run on cpu, cuda and mps alone; ask for"
+    ):
+        choose_device(name)
+    monkeypatch.setenv(DEVICE, name)
+    with pytest.raises(ValueError, match=f"alone; unset {DEVICE} or set it to cpu"):
+        choose_device()
