@@ -9,5 +9,12 @@ from llama_lessons.checkpoints.gguf_model import load_gguf
 from llama_lessons.checkpoints.gguf_tokenizer import load_gguf_tokenizer
 from llama_lessons.checkpoints.hugging_face_load import load_hugging_face
 from llama_lessons.checkpoints.hugging_face_save import save_hugging_face
+from llama_lessons.checkpoints.hugging_face_tokenizer import load_hugging_face_tokenizer
 
-__all__ = ["load_gguf", "load_gguf_tokenizer", "load_hugging_face", "save_hugging_face"]
+__all__ = [
+    "load_gguf",
+    "load_gguf_tokenizer",
+    "load_hugging_face",
+    "load_hugging_face_tokenizer",
+    "save_hugging_face",
+]

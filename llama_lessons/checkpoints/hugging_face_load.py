@@ -1,14 +1,17 @@
 """Read a pretrained Llama from a Hugging Face folder: config.json and the weights in safetensors files.
 
-The weights are mapped from the files, not read: a page comes into memory when it is first used, and what is
-written to it stays in memory. So a model is there at once, whatever its size.
+The weights are read into memory of their own, and the files are let go: Windows neither replaces nor removes a file
+that is mapped.
 
-Not done here: pickles (*.bin), since to read one is to run what it holds; tokenizers; other architectures.
+Not done here: pickles (*.bin), since to read one is to run what it holds; other architectures.
 """
 
 import json
 import math
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -29,15 +32,15 @@ def load_hugging_face(folder: str | PathLike[str], dtype: torch.dtype | None = N
 
     Args:
         folder: with config.json, and model.safetensors or the shards that model.safetensors.index.json names.
-        dtype: of the weights; by default each keeps the one of the file.
+        dtype: of the weights; by default that of the file or, where its tensors have several, that of config.json.
 
     Returns:
-        The model on the CPU, its config read from the folder. The files may be replaced while it is in use, but
-        must not be written into.
+        The model on the CPU, its config read from the folder. The files are not needed any more.
 
     Raises:
         ValueError: if a file is damaged, the config describes something else than a Llama, the tensors are not
-            exactly those of that Llama, or there are only pickles. The message names the file, and key or tensor.
+            exactly those of that Llama and finite, or there are weights in other forms alone. The message names the
+            file, and key or tensor.
         FileNotFoundError: if there is no such folder, or no checkpoint in it.
         NotADirectoryError: if folder is a file.
     """
@@ -45,32 +48,52 @@ def load_hugging_face(folder: str | PathLike[str], dtype: torch.dtype | None = N
     if dtype is not None and dtype not in DTYPES.values():
         raise ValueError(f"dtype ({dtype}) must be one of {', '.join(map(str, DTYPES.values()))}")
     _check_folder(folder)
-    config = read_config(_read_json(folder / CONFIG), folder / CONFIG)
+    described = _read_json(folder / CONFIG)
+    config = read_config(described, folder / CONFIG)
     source, files = _find_weights(folder)
-    places: dict[str, Path] = {}
-    tensors: dict[str, Tensor] = {}
+    stored: dict[str, _Stored] = {}
     for file in files:
-        found = _map_tensors(file)
-        if twice := sorted(tensors.keys() & found.keys()):
-            raise ValueError(f"{file} and {places[twice[0]].name} both hold tensor {twice[0]}")
-        tensors |= found
-        places |= dict.fromkeys(found, file)
-    model = build_empty(config, len(tensors), source)
+        found = _list_tensors(file)
+        if twice := sorted(stored.keys() & found.keys()):
+            raise ValueError(f"{file} and {stored[twice[0]].file.name} both hold tensor {twice[0]}")
+        stored |= found
+    model = build_empty(config, len(stored), source)
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
-    if config.tied_embeddings:
-        _drop_tied_head(tensors, source)
-    check_names(tensors, map(tensor_name, shapes), source)
-    weights = {}
+    head, embedding = tensor_name("head.weight"), tensor_name("embedding.weight")
+    tied = stored.pop(head, None) if config.tied_embeddings else None
+    if tied:
+        stored.setdefault(embedding, tied)
+    check_names(stored, map(tensor_name, shapes), source)
     for name, shape in shapes.items():
-        theirs = tensor_name(name)
-        weight, file = tensors[theirs], places[theirs]
-        check_shape(theirs, weight.shape, shape, file, CONFIG)
-        # Training that diverged leaves nan in every weight; to look at more than the gains would read all files.
-        if weight.ndim == 1 and not weight.isfinite().all():
-            raise ValueError(f"{file}: tensor {theirs} holds values that are not finite")
-        weights[name] = weight
-    put_weights(model, weights if dtype is None else _convert(weights, dtype))
+        found = stored[tensor_name(name)]
+        check_shape(found.name, found.shape, shape, found.file, CONFIG)
+    dtype = dtype or _common_dtype(stored.values(), described, source)
+    # Side by side: within one tensor, torch's threads lose more time waiting for each other than they gain.
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        read = pool.map(lambda name: stored[tensor_name(name)].read(dtype), shapes)
+        weights = dict(zip(shapes, read, strict=True))
+    if tied and not torch.equal(tied.read(dtype), weights["embedding.weight"]):
+        raise ValueError(f"{source}: {head} differs from {embedding}, but {CONFIG} has tie_word_embeddings")
+    put_weights(model, weights)
     return model
+
+
+@dataclass(frozen=True)
+class _Stored:
+    # A tensor in a file.
+    file: Path
+    name: str
+    shape: tuple[int, ...]
+    kind: str  # a key of DTYPES
+
+    def read(self, dtype: torch.dtype) -> Tensor:
+        # The file is opened anew for each tensor: as long as it is mapped, all pages that were read count as memory.
+        with _opened(self.file) as file:
+            weight = file.get_tensor(self.name).to(dtype, copy=True)
+        # The ends are nan where a value is; after the cast, since float16 ends at 65504.
+        if not all(end.isfinite() for end in weight.aminmax()):
+            raise ValueError(f"{self.file}: tensor {self.name} holds values that are not finite in {dtype}")
+        return weight
 
 
 def _check_folder(folder: Path) -> None:
@@ -79,6 +102,7 @@ def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}: models are not fetched here, fetch it first")
     if not (folder / CONFIG).exists():
+        _refuse_other_forms(folder)
         raise FileNotFoundError(f"{folder} has no {CONFIG}: give the folder of a Hugging Face checkpoint")
 
 
@@ -106,15 +130,36 @@ def _find_weights(folder: Path) -> tuple[Path, list[Path]]:
     index = folder / INDEX
     if index.exists():
         return index, _read_index(index)
-    if shards := sorted(folder.glob("*.safetensors")):
-        raise ValueError(f"{folder} has {shards[0].name}, but no {INDEX} to say what belongs to it: get that too")
-    if pickles := sorted(path for kind in ("bin", "pt", "pth") for path in folder.glob(f"*.{kind}")):
-        raise ValueError(
-            f"{folder} has its weights in pickles alone, such as {pickles[0].name}, which can run any code when they "
-            "are read. If you trust where they came from, convert them with transformers: "
-            "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder)"
-        )
+    _refuse(folder, ["model-*.safetensors"], f"but no {INDEX} to say what belongs to it: get that too")
+    _refuse_other_forms(folder)
+    _refuse(folder, ["*.safetensors"], f"but no {WEIGHTS}: if it holds the whole model, name it so")
+    _refuse(
+        folder,
+        ["*.bin", "*.pt", "*.pth"],
+        "a pickle, which can run any code when it is read. If you trust where it came from, convert it with "
+        "transformers: AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder)",
+    )
     raise FileNotFoundError(f"{folder} has no weights: neither {WEIGHTS} nor {INDEX}")
+
+
+def _refuse_other_forms(folder: Path) -> None:
+    _refuse(
+        folder,
+        ["adapter_model.*"],
+        "which is an adapter for another model: merge it into that one with peft, "
+        "AutoPeftModelForCausalLM.from_pretrained(folder).merge_and_unload().save_pretrained(new_folder)",
+    )
+    _refuse(folder, ["*.gguf"], "which is no Hugging Face checkpoint: give that file to load_gguf")
+    _refuse(
+        folder,
+        ["consolidated*"],
+        f"which is in Meta's own format: get {CONFIG} and {WEIGHTS}, or its shards, of the same model",
+    )
+
+
+def _refuse(folder: Path, patterns: Iterable[str], reason: str) -> None:
+    for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
+        raise ValueError(f"{folder} has {path.name}, {reason}")
 
 
 def _read_index(index: Path) -> list[Path]:
@@ -130,29 +175,37 @@ def _read_index(index: Path) -> list[Path]:
     return [index.parent / name for name in sorted(set(names.values()))]
 
 
-def _map_tensors(path: Path) -> dict[str, Tensor]:
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
-            # Old files hold the rotary frequencies, which follow from the config.
-            names = [name for name in list(file.keys()) if not name.endswith("rotary_emb.inv_freq")]
-            for name in names:
-                if (kind := file.get_slice(name).get_dtype()) not in DTYPES:
-                    raise ValueError(f"{path}: tensor {name} is {kind}; weights must be {', '.join(DTYPES)}")
-            return {name: file.get_tensor(name) for name in names}
+            yield file
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged, cut short or no safetensors file ({error}): get it again") from error
 
 
-def _convert(weights: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    # Side by side: within one tensor, torch's threads lose more time waiting for each other than they gain.
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        return dict(zip(weights, pool.map(lambda weight: weight.to(dtype), weights.values()), strict=True))
+def _list_tensors(path: Path) -> dict[str, _Stored]:
+    with _opened(path) as file:
+        found = {name: file.get_slice(name) for name in list(file.keys())}
+        tensors = [_Stored(path, name, tuple(tensor.get_shape()), tensor.get_dtype()) for name, tensor in found.items()]
+    # Old files hold the rotary frequencies, which follow from the config.
+    tensors = [tensor for tensor in tensors if not tensor.name.endswith("rotary_emb.inv_freq")]
+    for tensor in tensors:
+        if tensor.kind not in DTYPES:
+            raise ValueError(f"{path}: tensor {tensor.name} is {tensor.kind}; weights must be {', '.join(DTYPES)}")
+    return {tensor.name: tensor for tensor in tensors}
 
 
-def _drop_tied_head(tensors: dict[str, Tensor], source: Path) -> None:
-    head, embedding = tensor_name("head.weight"), tensor_name("embedding.weight")
-    if head not in tensors or embedding not in tensors:
-        return
-    if tensors[head].dtype != tensors[embedding].dtype or not torch.equal(tensors[head], tensors[embedding]):
-        raise ValueError(f"{source}: {head} differs from {embedding}, but {CONFIG} has tie_word_embeddings")
-    del tensors[head]
+def _common_dtype(tensors: Iterable[_Stored], described: Mapping[str, Any], source: Path) -> torch.dtype:
+    kinds = sorted({tensor.kind for tensor in tensors})
+    if len(kinds) == 1:
+        return DTYPES[kinds[0]]
+    # As in transformers, whose version 5 calls it dtype.
+    named = described.get("dtype") or described.get("torch_dtype")
+    for dtype in DTYPES.values():
+        if str(dtype) in (named, f"torch.{named}"):
+            return dtype
+    raise ValueError(
+        f"{source} holds weights in {' and '.join(kinds)}, and {CONFIG} names no dtype for all of them: choose one, "
+        f"as in load_hugging_face(folder, dtype={DTYPES[kinds[0]]})"
+    )
