@@ -486,6 +486,7 @@ def test_without_types_tokens_that_look_like_control_are_control(tmp_path):
         ({"tokenizer.ggml.pre": None}, "tokenizer of kind 'gpt2' with pre None, which is not read here"),
         ({"tokenizer.ggml.model": "llama"}, "tokenizer of kind 'llama' (sentencepiece), which is not read here"),
         ({"tokenizer.ggml.model": "llama", "tokenizer.ggml.pre": None}, "the model's folder in Hugging Face's format"),
+        ({"tokenizer.ggml.model": ["gpt2"]}, "tokenizer.ggml.model (['gpt2']) must be a text"),
         ({"tokenizer.ggml.model": "bert"}, "tokenizer of kind 'bert', which is not read here"),
         ({"tokenizer.ggml.tokens": [*VOCABULARY[:-1], "he"]}, "holds the token 'he' twice"),
         ({"tokenizer.ggml.token_type": [3, 3, 9] + [1] * (len(VOCABULARY) - 3)}, "9 is no type of token"),

@@ -16,6 +16,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from llama_lessons.checkpoints import hugging_face_load as loading
 from llama_lessons.checkpoints import hugging_face_save as saving
 from llama_lessons.checkpoints import load_hugging_face, save_hugging_face
 from llama_lessons.checkpoints.hugging_face_format import read_config, tensor_name, write_config
@@ -664,7 +665,9 @@ def test_weights_of_several_dtypes_need_a_config_that_names_one(folder):
     edit_tensors(folder, lambda w: w.update({GATE: w[GATE].bfloat16()}))
     for name in (None, "auto", 7):
         edit(folder / "config.json", torch_dtype=name)
-        with pytest.raises(ValueError, match=r"holds weights in BF16 and F32, .* dtype=torch\.bfloat16"):
+        with pytest.raises(
+            ValueError, match=r"holds weights in torch\.bfloat16 and torch\.float32, .* dtype=torch\.bfloat16"
+        ):
             load_hugging_face(folder)
     assert load_hugging_face(folder, dtype=torch.bfloat16)(TOKENS).dtype == torch.bfloat16
 
@@ -692,14 +695,25 @@ def test_weights_too_large_for_the_dtype_asked_for_are_refused(folder):
         load_hugging_face(folder, dtype=torch.float16)
 
 
-def test_the_file_is_let_go_once_it_is_loaded(folder):
+def test_on_windows_the_file_is_let_go_once_it_is_loaded(folder, monkeypatch):
+    monkeypatch.setattr(loading, "_COPIES", True)
     model, path = load_hugging_face(folder), folder / "model.safetensors"
     expected = model(TOKENS)
-    # Windows neither replaces nor removes a file that is mapped; here its memory would be the model's.
+    # What is mapped there can be neither replaced nor removed; here its memory would be the model's.
     path.write_bytes(bytes(path.stat().st_size))
     assert torch.equal(model(TOKENS), expected)
     if Path("/proc/self/maps").exists():
         assert str(path) not in Path("/proc/self/maps").read_text()
+
+
+def test_elsewhere_its_memory_is_the_model_s_and_it_may_be_replaced(folder, monkeypatch):
+    monkeypatch.setattr(loading, "_COPIES", False)
+    model = load_hugging_face(folder)
+    expected = model(TOKENS)
+    save_hugging_face(ours(n_kv_heads=1), folder)
+    assert torch.equal(model(TOKENS), expected)
+    if Path("/proc/self/maps").exists():
+        assert "model.safetensors (deleted)" in Path("/proc/self/maps").read_text()
 
 
 @pytest.mark.parametrize(

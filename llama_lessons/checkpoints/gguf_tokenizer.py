@@ -9,7 +9,7 @@ from os import PathLike
 from gguf import TokenType
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from llama_lessons.checkpoints.building import reading_tokenizer
+from llama_lessons.checkpoints.building import read_value, reading_tokenizer
 from llama_lessons.checkpoints.gguf_file import GGUFFile
 
 __all__ = ["load_gguf_tokenizer"]
@@ -58,7 +58,8 @@ def load_gguf_tokenizer(path: str | PathLike[str]) -> Tokenizer:
 
 
 def _check_kind(file: GGUFFile) -> None:
-    kind, pre = file.metadata("tokenizer.ggml.model"), file.metadata("tokenizer.ggml.pre", "")
+    kind = read_value(file.metadata("tokenizer.ggml.model"), str, "tokenizer.ggml.model", file.path)
+    pre = file.metadata("tokenizer.ggml.pre", "")
     if (kind, pre) == ("gpt2", "smollm"):
         return
     described = {"gpt2": f" with pre {pre or None!r}", "llama": " (sentencepiece)"}.get(kind, "")

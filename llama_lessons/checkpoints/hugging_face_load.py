@@ -1,17 +1,16 @@
 """Read a pretrained Llama from a Hugging Face folder: config.json and the weights in safetensors files.
 
-The weights are read into memory of their own, and the files are let go: Windows neither replaces nor removes a file
-that is mapped.
+The weights are mapped from the files: what is written to them stays in memory, and the files may be replaced. Windows
+replaces no file that is mapped: there the weights are copied, and the files let go.
 
 Not done here: pickles (*.bin), since to read one is to run what it holds; other architectures.
 """
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -26,6 +25,8 @@ from llama_lessons.llama import Llama
 
 __all__ = ["load_hugging_face"]
 
+_COPIES = os.name == "nt"  # whether weights are copied, where a mapped file is in the way
+
 
 def load_hugging_face(folder: str | PathLike[str], dtype: torch.dtype | None = None) -> Llama:
     """Build the Llama that a folder holds, as transformers' save_pretrained writes it and hubs serve it.
@@ -35,7 +36,8 @@ def load_hugging_face(folder: str | PathLike[str], dtype: torch.dtype | None = N
         dtype: of the weights; by default that of the file or, where its tensors have several, that of config.json.
 
     Returns:
-        The model on the CPU, its config read from the folder. The files are not needed any more.
+        The model on the CPU, its config read from the folder. The files may be replaced while it is in use, but
+        must not be written into.
 
     Raises:
         ValueError: if a file is damaged, the config describes something else than a Llama, the tensors are not
@@ -51,49 +53,41 @@ def load_hugging_face(folder: str | PathLike[str], dtype: torch.dtype | None = N
     described = _read_json(folder / CONFIG)
     config = read_config(described, folder / CONFIG)
     source, files = _find_weights(folder)
-    stored: dict[str, _Stored] = {}
+    places: dict[str, Path] = {}
+    tensors: dict[str, Tensor] = {}
     for file in files:
-        found = _list_tensors(file)
-        if twice := sorted(stored.keys() & found.keys()):
-            raise ValueError(f"{file} and {stored[twice[0]].file.name} both hold tensor {twice[0]}")
-        stored |= found
-    model = build_empty(config, len(stored), source)
+        found = _map_tensors(file)
+        if twice := sorted(tensors.keys() & found.keys()):
+            raise ValueError(f"{file} and {places[twice[0]].name} both hold tensor {twice[0]}")
+        tensors |= found
+        places |= dict.fromkeys(found, file)
+    model = build_empty(config, len(tensors), source)
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
     head, embedding = tensor_name("head.weight"), tensor_name("embedding.weight")
-    tied = stored.pop(head, None) if config.tied_embeddings else None
-    if tied:
-        stored.setdefault(embedding, tied)
-    check_names(stored, map(tensor_name, shapes), source)
+    tied = tensors.pop(head, None) if config.tied_embeddings else None
+    if tied is not None and embedding not in tensors:
+        tensors[embedding], places[embedding] = tied, places[head]
+    check_names(tensors, map(tensor_name, shapes), source)
     for name, shape in shapes.items():
-        found = stored[tensor_name(name)]
-        check_shape(found.name, found.shape, shape, found.file, CONFIG)
-    dtype = dtype or _common_dtype(stored.values(), described, source)
+        theirs = tensor_name(name)
+        check_shape(theirs, tensors[theirs].shape, shape, places[theirs], CONFIG)
+    dtype = dtype or _common_dtype(tensors.values(), described, source)
+
+    def read(name: str) -> Tensor:
+        theirs = tensor_name(name)
+        weight = tensors[theirs].to(dtype, copy=_COPIES)
+        # The ends are nan where a value is; looked at after the cast, since float16 ends at 65504.
+        if not all(end.isfinite() for end in weight.aminmax()):
+            raise ValueError(f"{places[theirs]}: tensor {theirs} holds values that are not finite in {dtype}")
+        return weight
+
     # Side by side: within one tensor, torch's threads lose more time waiting for each other than they gain.
     with ThreadPoolExecutor(max_workers=4) as pool:
-        read = pool.map(lambda name: stored[tensor_name(name)].read(dtype), shapes)
-        weights = dict(zip(shapes, read, strict=True))
-    if tied and not torch.equal(tied.read(dtype), weights["embedding.weight"]):
+        weights = dict(zip(shapes, pool.map(read, shapes), strict=True))
+    if tied is not None and not torch.equal(tied.to(dtype), weights["embedding.weight"]):
         raise ValueError(f"{source}: {head} differs from {embedding}, but {CONFIG} has tie_word_embeddings")
     put_weights(model, weights)
     return model
-
-
-@dataclass(frozen=True)
-class _Stored:
-    # A tensor in a file.
-    file: Path
-    name: str
-    shape: tuple[int, ...]
-    kind: str  # a key of DTYPES
-
-    def read(self, dtype: torch.dtype) -> Tensor:
-        # The file is opened anew for each tensor: as long as it is mapped, all pages that were read count as memory.
-        with _opened(self.file) as file:
-            weight = file.get_tensor(self.name).to(dtype, copy=True)
-        # The ends are nan where a value is; after the cast, since float16 ends at 65504.
-        if not all(end.isfinite() for end in weight.aminmax()):
-            raise ValueError(f"{self.file}: tensor {self.name} holds values that are not finite in {dtype}")
-        return weight
 
 
 def _check_folder(folder: Path) -> None:
@@ -175,37 +169,29 @@ def _read_index(index: Path) -> list[Path]:
     return [index.parent / name for name in sorted(set(names.values()))]
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _map_tensors(path: Path) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
-            yield file
+            # Old files hold the rotary frequencies, which follow from the config.
+            names = [name for name in list(file.keys()) if not name.endswith("rotary_emb.inv_freq")]
+            for name in names:
+                if (kind := file.get_slice(name).get_dtype()) not in DTYPES:
+                    raise ValueError(f"{path}: tensor {name} is {kind}; weights must be {', '.join(DTYPES)}")
+            return {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged, cut short or no safetensors file ({error}): get it again") from error
 
 
-def _list_tensors(path: Path) -> dict[str, _Stored]:
-    with _opened(path) as file:
-        found = {name: file.get_slice(name) for name in list(file.keys())}
-        tensors = [_Stored(path, name, tuple(tensor.get_shape()), tensor.get_dtype()) for name, tensor in found.items()]
-    # Old files hold the rotary frequencies, which follow from the config.
-    tensors = [tensor for tensor in tensors if not tensor.name.endswith("rotary_emb.inv_freq")]
-    for tensor in tensors:
-        if tensor.kind not in DTYPES:
-            raise ValueError(f"{path}: tensor {tensor.name} is {tensor.kind}; weights must be {', '.join(DTYPES)}")
-    return {tensor.name: tensor for tensor in tensors}
-
-
-def _common_dtype(tensors: Iterable[_Stored], described: Mapping[str, Any], source: Path) -> torch.dtype:
-    kinds = sorted({tensor.kind for tensor in tensors})
-    if len(kinds) == 1:
-        return DTYPES[kinds[0]]
+def _common_dtype(tensors: Iterable[Tensor], described: Mapping[str, Any], source: Path) -> torch.dtype:
+    found = sorted({tensor.dtype for tensor in tensors}, key=str)
+    if len(found) == 1:
+        return found[0]
     # As in transformers, whose version 5 calls it dtype.
     named = described.get("dtype") or described.get("torch_dtype")
     for dtype in DTYPES.values():
         if str(dtype) in (named, f"torch.{named}"):
             return dtype
     raise ValueError(
-        f"{source} holds weights in {' and '.join(kinds)}, and {CONFIG} names no dtype for all of them: choose one, "
-        f"as in load_hugging_face(folder, dtype={DTYPES[kinds[0]]})"
+        f"{source} holds weights in {' and '.join(map(str, found))}, and {CONFIG} names no dtype for all of them: "
+        f"choose one, as in load_hugging_face(folder, dtype={found[0]})"
     )
