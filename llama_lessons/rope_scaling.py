@@ -242,7 +242,8 @@ def read_rope_scaling(parameters: Mapping[str, Any] | None, max_seq_len: int) ->
 
 def _fill_in(kind: type[RopeScaling], values: dict[str, Any], max_seq_len: int) -> RopeScaling:
     if kind in (YarnScaling, LongRopeScaling) and "original_max_seq_len" in values:
-        values.setdefault("factor", max_seq_len / values["original_max_seq_len"])
+        # A length of 0 is refused below, by its name.
+        values.setdefault("factor", max_seq_len / max(values["original_max_seq_len"], 1))
     if kind is not Llama3Scaling and kind is not LinearScaling:
         values.setdefault("original_max_seq_len", max_seq_len)
     needed = [field.name for field in fields(kind) if field.default is MISSING and field.name not in values]

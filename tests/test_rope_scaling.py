@@ -305,6 +305,11 @@ def read(max_seq_len=64, **parameters):
             lambda: read(rope_type="llama3", **LLAMA_3_1 | {"original_max_position_embeddings": 0}),
             "original_max_seq_len (0) must be at least 2",
         ),
+        (lambda: read(**YARN | {"original_max_position_embeddings": 0}), "original_max_seq_len (0) must be at least 2"),
+        (
+            lambda: read(**LONGROPE | {"original_max_position_embeddings": 0}),
+            "original_max_seq_len (0) must be at least 2",
+        ),
         (
             lambda: read(**LONGROPE | {"long_factor": [1.0, 2.0]}),
             "short_factor (8 numbers) must be as long as long_factor (2 numbers)",

@@ -35,6 +35,8 @@ def load_gguf_tokenizer(path: str | PathLike[str]) -> Tokenizer:
     # Without types all tokens are normal.
     types = _read_list(file, "tokenizer.ggml.token_type", int, [TokenType.NORMAL.value] * len(tokens))
     merges = [tuple(merge.split(" ")) for merge in _read_list(file, "tokenizer.ggml.merges", str)]
+    if wrong := next((merge for merge in merges if len(merge) != 2), None):
+        raise ValueError(f"{path} is damaged: the merge {' '.join(wrong)!r} is no pair")
     if len(types) != len(tokens):
         raise ValueError(f"{path} holds {len(tokens)} tokens and {len(types)} types of tokens")
     if unknown := set(types) - set(TokenType):
