@@ -53,8 +53,8 @@ class _Scaling(ABC):
     factor: float
 
     def __post_init__(self) -> None:
-        if not self.factor >= 1:
-            raise ValueError(f"factor ({self.factor}) must be at least 1")
+        if not 1 <= self.factor < float("inf"):
+            raise ValueError(f"factor ({self.factor}) must be at least 1, and finite")
 
     @abstractmethod
     def frequencies(self, frequencies: Tensor, seq_len: int) -> Tensor:
@@ -177,8 +177,8 @@ class LongRopeScaling(_ScalingFromLength):
         short, long = len(self.short_factor), len(self.long_factor)
         if short != long:
             raise ValueError(f"short_factor ({short} numbers) must be as long as long_factor ({long} numbers)")
-        if any(factor <= 0 for factor in self.short_factor + self.long_factor):
-            raise ValueError("short_factor and long_factor must hold positive numbers")
+        if not all(0 < factor < float("inf") for factor in self.short_factor + self.long_factor):
+            raise ValueError("short_factor and long_factor must hold positive, finite numbers")
 
     def frequencies(self, frequencies: Tensor, seq_len: int) -> Tensor:
         factors = self.long_factor if seq_len > self.original_max_seq_len else self.short_factor
@@ -194,6 +194,8 @@ class LongRopeScaling(_ScalingFromLength):
 RopeScaling = LinearScaling | DynamicNTKScaling | YarnScaling | Llama3Scaling | LongRopeScaling
 _KINDS = {kind.kind: kind for kind in (LinearScaling, DynamicNTKScaling, YarnScaling, Llama3Scaling, LongRopeScaling)}
 _KEYS = {"original_max_seq_len": "original_max_position_embeddings", "fixed_attention_factor": "attention_factor"}
+# Words of YaRN's and Phi-3's own files, which transformers does not read.
+_PASSED_OVER = frozenset({"finetuned", "attn_factor", "extrapolation_factor", "short_mscale", "long_mscale"})
 
 
 def _fields_by_key(kind: type[RopeScaling]) -> dict[str, str]:
@@ -208,7 +210,8 @@ def read_rope_scaling(parameters: Mapping[str, Any] | None, max_seq_len: int) ->
 
     Args:
         parameters: its keys and values, or None. A key that holds None counts as absent, and rope_theta is passed
-            over, since it is no part of the scaling.
+            over, since it is no part of the scaling. So are keys that another kind has, as in transformers, and those
+            in which files note how their weights came about, such as "finetuned".
         max_seq_len: the config's max_position_embeddings. It stands in for original_max_position_embeddings, except
             with Llama 3; and where YaRN or LongRoPE give no factor, that is the ratio of the two.
 
@@ -216,26 +219,31 @@ def read_rope_scaling(parameters: Mapping[str, Any] | None, max_seq_len: int) ->
         The scaling, or None for plain RoPE.
 
     Raises:
-        ValueError: if the kind is unknown, keys are missing or unknown, or a value is out of range.
+        ValueError: if the kind is unknown or missing, keys are missing or unknown, or a value is out of range.
     """
     found = {key: value for key, value in (parameters or {}).items() if value is not None}
-    rope_type = found.pop("rope_type", found.pop("type", "default"))
+    rope_type = found.pop("rope_type", found.pop("type", None))
     found.pop("rope_theta", None)
     part = found.pop("partial_rotary_factor", 1)
     if part != 1:
         raise ValueError(f"partial_rotary_factor ({part}) must be 1: Llama turns whole heads")
+    if rope_type is None and not found:
+        return None
     if rope_type not in ("default", *_KINDS):
         raise ValueError(f"rope_type ({rope_type!r}) must be one of default, {', '.join(_KINDS)}")
     names = {} if rope_type == "default" else _fields_by_key(_KINDS[rope_type])
-    if unknown := sorted(found.keys() - names.keys()):
+    known = _PASSED_OVER.union(*map(_fields_by_key, _KINDS.values()))
+    if unknown := sorted(found.keys() - known):  # a slip of the pen, or what changes the model in a way not known here
         raise ValueError(f"rope_type {rope_type!r} has no {', '.join(unknown)}; it has {', '.join(names) or 'no keys'}")
-    values = {names[key]: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
+    used = {names[key]: value for key, value in found.items() if key in names}
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in used.items()}
     return None if rope_type == "default" else _fill_in(_KINDS[rope_type], values, max_seq_len)
 
 
 def _fill_in(kind: type[RopeScaling], values: dict[str, Any], max_seq_len: int) -> RopeScaling:
     if kind in (YarnScaling, LongRopeScaling) and "original_max_seq_len" in values:
-        values.setdefault("factor", max_seq_len / values["original_max_seq_len"])
+        # A length of 0 is refused below, by its name.
+        values.setdefault("factor", max_seq_len / max(values["original_max_seq_len"], 1))
     if kind is not Llama3Scaling and kind is not LinearScaling:
         values.setdefault("original_max_seq_len", max_seq_len)
     needed = [field.name for field in fields(kind) if field.default is MISSING and field.name not in values]

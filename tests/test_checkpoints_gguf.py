@@ -268,6 +268,36 @@ def test_head_dim_may_differ_from_dim_over_heads(tmp_path):
     assert load_gguf(write(tmp_path / "a.gguf", tensors(config), values)).config == config
 
 
+def without(values, *keys):
+    return {key: value for key, value in values.items() if key not in keys}
+
+
+def test_the_vocabulary_is_the_list_of_tokens_where_no_size_is_given(tmp_path):
+    values = without(metadata(CONFIG) | TOKENIZER, "llama.vocab_size")
+    values["tokenizer.ggml.tokens"] = [str(i) for i in range(CONFIG.vocab_size)]
+    assert load_gguf(write(tmp_path / "a.gguf", tensors(CONFIG), values)).config == CONFIG
+    # What counts is how many there are, of whatever kind of tokenizer.
+    values |= {"tokenizer.ggml.model": "llama", "tokenizer.ggml.scores": [0.0] * CONFIG.vocab_size}
+    assert load_gguf(write(tmp_path / "a.gguf", tensors(CONFIG), values)).config == CONFIG
+    values = without(values, "tokenizer.ggml.tokens")
+    with pytest.raises(ValueError, match=r"has no metadata llama\.vocab_size, and no tokenizer\.ggml\.tokens"):
+        load_gguf(write(tmp_path / "a.gguf", tensors(CONFIG), values))
+
+
+@pytest.mark.parametrize("load", [load_gguf, load_gguf_tokenizer])
+def test_one_part_of_a_divided_file_is_refused(tmp_path, load):
+    weights = tensors(dataclasses.replace(CONFIG, tied_embeddings=False))
+    values = metadata(CONFIG) | TOKENIZER
+    # What lacks the head alone would be a whole model with tied embeddings.
+    parts = [(without(weights, "output.weight"), values), ({"output.weight": weights["output.weight"]}, {})]
+    for i, (part, described) in enumerate(parts):
+        path = write(tmp_path / f"{i}.gguf", part, described | {"split.no": i, "split.count": 2})
+        with pytest.raises(ValueError, match=rf"{i}\.gguf is part {i + 1} of 2 of a model: .* --merge"):
+            load(path)
+    whole = write(tmp_path / "whole.gguf", weights, values | {"split.no": 0, "split.count": 1})
+    assert load_gguf(whole).config == dataclasses.replace(CONFIG, tied_embeddings=False)
+
+
 NOT_FINITE = tensors(CONFIG)["blk.1.ffn_up.weight"]
 NOT_FINITE[3, 4] = np.nan
 ROW = np.ones(96, np.float32)
@@ -419,20 +449,59 @@ def test_tokenizer_merges_cuts_digits_and_keeps_control_tokens_whole(whole):
     assert tokenizer.decode(ids, skip_special_tokens=False) == "<|im_start|>café 日本\n"
 
 
+def test_each_type_of_token_is_treated_as_by_llama_cpp(tmp_path):
+    more = {"<think>": 4, "<|tool|>": 4, "é ü": 4, "<unk>": 2, "[PAD8]": 5, "<0x0A>": 6, "thethe": 1}
+    values = TOKENIZER | {
+        "tokenizer.ggml.tokens": VOCABULARY + list(more),
+        "tokenizer.ggml.token_type": TOKENIZER["tokenizer.ggml.token_type"] + list(more.values()),
+    }
+    tokenizer = load_gguf_tokenizer(write(tmp_path / "a.gguf", {}, values))
+    ids = {token: len(VOCABULARY) + i for i, token in enumerate(more)}
+    found = tokenizer.encode("the<think>the<unk><|tool|>").ids
+    t, he = VOCABULARY.index("t"), VOCABULARY.index("he")
+    assert found == [t, he, ids["<think>"], t, he, ids["<unk>"], ids["<|tool|>"]]
+    # A user-defined token is text, and found in any text; the others are control tokens, which no text may spell.
+    assert tokenizer.decode(found) == "the<think>the"
+    assert tokenizer.decode(found, skip_special_tokens=False) == "the<think>the<unk><|tool|>"
+    tokenizer.encode_special_tokens = True
+    found = tokenizer.encode("<think><unk><|tool|>").ids
+    assert found[0] == ids["<think>"]
+    assert not {ids["<unk>"], ids["<|tool|>"]} & set(found)
+    # What stands in for ids without a token, or for bytes in other kinds of tokenizers, comes from no text.
+    assert not {ids["[PAD8]"], ids["<0x0A>"], ids["thethe"]} & set(tokenizer.encode("[PAD8]<0x0A>thethe").ids)
+    assert tokenizer.decode([ids["[PAD8]"], t, ids["<0x0A>"]]) == "t"
+
+
+def test_without_types_tokens_that_look_like_control_are_control(tmp_path):
+    path = write(tmp_path / "a.gguf", {}, without(TOKENIZER, "tokenizer.ggml.token_type"))
+    tokenizer = load_gguf_tokenizer(path)
+    assert tokenizer.encode("a<|im_start|>the<|end|>").tokens == ["a", "<|im_start|>", "t", "he", "<|end|>"]
+    assert tokenizer.decode([0, VOCABULARY.index("12"), 1]) == "12"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"tokenizer.ggml.pre": "llama-bpe"}, "tokenizer of kind ('gpt2', 'llama-bpe'); only ('gpt2', 'smollm')"),
-        ({"tokenizer.ggml.model": "llama"}, "tokenizer of kind ('llama', 'smollm')"),
+        ({"tokenizer.ggml.pre": "llama-bpe"}, "tokenizer of kind 'gpt2' with pre 'llama-bpe', which is not read here"),
+        ({"tokenizer.ggml.pre": None}, "tokenizer of kind 'gpt2' with pre None, which is not read here"),
+        ({"tokenizer.ggml.model": "llama"}, "tokenizer of kind 'llama' (sentencepiece), which is not read here"),
+        ({"tokenizer.ggml.model": "llama", "tokenizer.ggml.pre": None}, "the model's folder in Hugging Face's format"),
+        ({"tokenizer.ggml.model": ["gpt2"]}, "tokenizer.ggml.model (['gpt2']) must be a text"),
+        ({"tokenizer.ggml.model": "bert"}, "tokenizer of kind 'bert', which is not read here"),
+        ({"tokenizer.ggml.tokens": [*VOCABULARY[:-1], "he"]}, "holds the token 'he' twice"),
+        ({"tokenizer.ggml.token_type": [3, 3, 9] + [1] * (len(VOCABULARY) - 3)}, "9 is no type of token"),
         ({"tokenizer.ggml.merges": ["Ġ t", "t zz"]}, "merges that do not fit its vocabulary"),
-        ({"tokenizer.ggml.merges": ["Ġ t", "zz"]}, "merges that do not fit its vocabulary"),
+        ({"tokenizer.ggml.merges": ["Ġ t", "zz"]}, "is damaged: the merge 'zz' is no pair"),
+        ({"tokenizer.ggml.merges": ["Ġ t", "h e y"]}, "is damaged: the merge 'h e y' is no pair"),
+        ({"tokenizer.ggml.merges": [""]}, "is damaged: the merge '' is no pair"),
         ({"tokenizer.ggml.token_type": [3, 3]}, "tokens and"),
         ({"tokenizer.ggml.token_type": 3}, "metadata tokenizer.ggml.token_type must be a list of int"),
         ({"tokenizer.ggml.merges": [1, 2]}, "metadata tokenizer.ggml.merges must be a list of str"),
     ],
 )
 def test_another_tokenizer_is_refused(tmp_path, change, message):
-    path = write(tmp_path / "a.gguf", {}, TOKENIZER | change)
+    values = {key: value for key, value in (TOKENIZER | change).items() if value is not None}
+    path = write(tmp_path / "a.gguf", {}, values)
     with pytest.raises(ValueError, match=re.escape(message)) as refusal:
         load_gguf_tokenizer(path)
     assert str(path) in str(refusal.value)

@@ -3,9 +3,11 @@
 import copy
 import dataclasses
 import json
+import math
 import os
 import re
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from llama_lessons.checkpoints import hugging_face_load as loading
 from llama_lessons.checkpoints import hugging_face_save as saving
 from llama_lessons.checkpoints import load_hugging_face, save_hugging_face
 from llama_lessons.checkpoints.hugging_face_format import read_config, tensor_name, write_config
@@ -189,7 +192,7 @@ def test_dtype_is_the_file_s_or_the_one_asked_for(tmp_path, dtype):
     assert load_hugging_face(tmp_path, dtype=torch.bfloat16).norm.weight.dtype == torch.bfloat16
 
 
-def test_weights_are_the_files_own_memory_and_training_leaves_the_file_alone(folder):
+def test_training_leaves_the_file_alone_and_saving_replaces_it(folder):
     content = (folder / "model.safetensors").read_bytes()
     model = load_hugging_face(folder)
     weights = load_file(folder / "model.safetensors")
@@ -198,7 +201,7 @@ def test_weights_are_the_files_own_memory_and_training_leaves_the_file_alone(fol
     optimizer.step()
     assert not torch.equal(model.norm.weight, weights["model.norm.weight"])
     assert (folder / "model.safetensors").read_bytes() == content
-    # Saved over the files that it is mapped from
+    # Saved over the files that it came from
     save_hugging_face(model, folder)
     for parameter, again in zip(model.parameters(), load_hugging_face(folder).parameters(), strict=True):
         assert torch.equal(parameter, again)
@@ -544,7 +547,9 @@ def test_what_is_no_checkpoint_is_named_with_the_remedy(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"has no weights: neither model\.safetensors nor model\.safetens"):
         load_hugging_face(folder)
     (folder / "pytorch_model.bin").write_bytes(b"\x80")
-    with pytest.raises(ValueError, match=r"pytorch_model\.bin, which can run any code .*\.save_pretrained\(folder\)"):
+    with pytest.raises(
+        ValueError, match=r"pytorch_model\.bin, a pickle, which can run any code .*\.save_pretrained\(folder\)"
+    ):
         load_hugging_face(folder)
     (folder / "model-00001-of-00002.safetensors").write_bytes(b"")
     with pytest.raises(ValueError, match=r"00002\.safetensors, but no model\.safetensors\.index\.json .* get that too"):
@@ -603,6 +608,189 @@ def test_shards_that_do_not_make_a_whole_are_refused(sharded):
     first.write_bytes(b"")
     with pytest.raises(ValueError, match=re.escape(f"{first} is damaged, cut short or no safetensors file")):
         load_hugging_face(sharded)
+
+
+# What is written otherwise elsewhere, and means the same to transformers.
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"architectures": ["LLaMAForCausalLM"]},
+        {"hidden_act": "swish"},
+        {"rope_scaling": {"type": "yarn", "factor": 2.0, "original_max_position_embeddings": 32, "finetuned": True}},
+        {"rope_scaling": {"rope_type": "yarn", "factor": 2.0, "attn_factor": 2.0}},
+        {"rope_scaling": {"type": "linear", "factor": 2.0, "original_max_position_embeddings": 32}},
+        {"rope_scaling": {"type": "dynamic", "factor": 2.0, "original_max_position_embeddings": 32}},
+        {"rope_scaling": {"rope_type": "default", "factor": 2.0}},
+    ],
+    ids=str,
+)
+def test_other_spellings_mean_what_they_mean_to_transformers(folder, changes):
+    edit(folder / "config.json", rope_parameters=None, **changes)
+    assert_same_logits(load_hugging_face(folder), transformers.AutoModelForCausalLM.from_pretrained(folder))
+
+
+HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
+
+
+def test_a_tied_model_may_hold_its_head_alone(tmp_path):
+    model = ours(tied_embeddings=True)
+    save_hugging_face(model, tmp_path)
+    edit_tensors(tmp_path, lambda w: w.update({HEAD: w.pop(EMBEDDING)}))
+    again = load_hugging_face(tmp_path)
+    assert again.head.weight is again.embedding.weight
+    assert torch.equal(again(TOKENS), model(TOKENS))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("key", ["torch_dtype", "dtype"])
+@pytest.mark.parametrize("others", [[HEAD], [EMBEDDING], [NORM], [GATE]])
+def test_weights_of_several_dtypes_get_that_of_the_config(tmp_path, others, key, tied):
+    save_hugging_face(ours(tied_embeddings=tied).bfloat16(), tmp_path)
+    edit_tensors(tmp_path, lambda w: w.update({name: w[name].float() for name in others if name in w}))
+    edit(tmp_path / "config.json", **{"torch_dtype": None, key: "bfloat16"})
+    model = load_hugging_face(tmp_path)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    assert torch.equal(model(TOKENS), ours(tied_embeddings=tied).bfloat16()(TOKENS))
+
+
+def test_a_tied_head_of_another_dtype_is_the_embedding_still(tmp_path):
+    save_hugging_face(ours(tied_embeddings=True).bfloat16(), tmp_path)
+    edit_tensors(tmp_path, lambda w: w.update({HEAD: w[EMBEDDING].float()}))
+    assert load_hugging_face(tmp_path).head.weight.dtype == torch.bfloat16
+
+
+def test_weights_of_several_dtypes_need_a_config_that_names_one(folder):
+    edit_tensors(folder, lambda w: w.update({GATE: w[GATE].bfloat16()}))
+    for name in (None, "auto", 7):
+        edit(folder / "config.json", torch_dtype=name)
+        with pytest.raises(
+            ValueError, match=r"holds weights in torch\.bfloat16 and torch\.float32, .* dtype=torch\.bfloat16"
+        ):
+            load_hugging_face(folder)
+    assert load_hugging_face(folder, dtype=torch.bfloat16)(TOKENS).dtype == torch.bfloat16
+
+
+def not_finite(value, dtype=torch.float32):
+    def change(weights):
+        weights.update({name: weight.to(dtype) for name, weight in weights.items()})
+        weights[GATE][3, 4] = value
+
+    return change
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_weights_that_are_not_finite_are_refused(folder, value, dtype):
+    edit_tensors(folder, not_finite(value, dtype))
+    with pytest.raises(ValueError, match=rf"safetensors: tensor {GATE} holds values that are not finite"):
+        load_hugging_face(folder)
+
+
+def test_weights_too_large_for_the_dtype_asked_for_are_refused(folder):
+    edit_tensors(folder, not_finite(1e6))
+    assert load_hugging_face(folder, dtype=torch.bfloat16).blocks[1].feed_forward.gate_proj.weight.max() > 9e5
+    with pytest.raises(ValueError, match=rf"tensor {GATE} holds values that are not finite in torch\.float16"):
+        load_hugging_face(folder, dtype=torch.float16)
+
+
+def test_on_windows_the_file_is_let_go_once_it_is_loaded(folder, monkeypatch):
+    monkeypatch.setattr(loading, "_COPIES", True)
+    model, path = load_hugging_face(folder), folder / "model.safetensors"
+    expected = model(TOKENS)
+    # What is mapped there can be neither replaced nor removed; here its memory would be the model's.
+    path.write_bytes(bytes(path.stat().st_size))
+    assert torch.equal(model(TOKENS), expected)
+    if Path("/proc/self/maps").exists():
+        assert str(path) not in Path("/proc/self/maps").read_text()
+
+
+def test_elsewhere_its_memory_is_the_model_s_and_it_may_be_replaced(folder, monkeypatch):
+    monkeypatch.setattr(loading, "_COPIES", False)
+    model = load_hugging_face(folder)
+    expected = model(TOKENS)
+    save_hugging_face(ours(n_kv_heads=1), folder)
+    assert torch.equal(model(TOKENS), expected)
+    if Path("/proc/self/maps").exists():
+        assert "model.safetensors (deleted)" in Path("/proc/self/maps").read_text()
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["adapter_model.safetensors"], r"adapter_model\.safetensors.*merge_and_unload"),
+        (["adapter_model.bin", "training_args.bin"], r"adapter_model\.bin.*merge_and_unload"),
+        (["consolidated.safetensors", "params.json"], r"consolidated\.safetensors.*Meta.*model\.safetensors"),
+        (["consolidated.00.pth", "params.json"], r"consolidated\.00\.pth.*Meta"),
+        (["consolidated.safetensors", "optimizer.pt"], r"consolidated\.safetensors.*Meta"),
+        (["a.gguf"], r"a\.gguf.*load_gguf"),
+        (["other.safetensors"], r"other\.safetensors, but no model\.safetensors: .* name it so"),
+        (["consolidated.safetensors", "model-00001-of-00002.safetensors"], r"has model-00001-of.* get that too"),
+        (["pytorch_model.bin"], r"has pytorch_model\.bin, a pickle"),
+    ],
+)
+def test_weights_in_other_forms_are_told_apart(folder, names, message):
+    (folder / "model.safetensors").unlink()
+    for name in names:
+        (folder / name).write_bytes(b"")
+    with pytest.raises(ValueError, match=message):
+        load_hugging_face(folder)
+    (folder / "config.json").unlink()  # neither Meta nor adapters have it
+    if not names[0].startswith(("adapter", "consolidated", "a.gguf")):
+        message = r"has no config\.json"
+    elif "model-" in names[-1]:
+        message = r"has consolidated\.safetensors"
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        load_hugging_face(folder)
+
+
+# What is saved.
+
+
+@pytest.mark.parametrize("compile_", ["model", "blocks", "in place"])
+def test_a_compiled_model_is_saved_like_the_plain_one(tmp_path, compile_):
+    model = ours()
+    compiled = model
+    if compile_ == "model":
+        compiled = torch.compile(model, backend="eager")
+    elif compile_ == "blocks":
+        model.blocks[1] = torch.compile(model.blocks[1], backend="eager")
+    else:
+        model.compile(backend="eager")
+    save_hugging_face(compiled, tmp_path)
+    again = load_hugging_face(tmp_path)
+    assert_same_logits(again, transformers.AutoModelForCausalLM.from_pretrained(tmp_path))
+    assert torch.equal(again(TOKENS), ours()(TOKENS))
+    compiled.norm.eps = 1e-3
+    with pytest.raises(ValueError, match=r"model\.norm\.eps is 0\.001, but 1e-05"):
+        save_hugging_face(compiled, tmp_path)
+
+
+def test_saving_says_what_transformers_will_refuse(tmp_path):
+    model = ours(n_heads=8)
+    with pytest.warns(UserWarning, match=r"dim \(36\) is no multiple of n_heads \(8\): transformers 5 refuses"):
+        save_hugging_face(model, tmp_path)
+    assert torch.equal(load_hugging_face(tmp_path)(TOKENS), model(TOKENS))
+    with pytest.raises(Exception, match="not a multiple of the number of attention heads"):
+        transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+
+
+def test_longrope_is_written_for_transformers_4_as_well():
+    longrope = ROPES["longrope"][1]
+    written = write_config(dataclasses.replace(CONFIG, rope_scaling=longrope))
+    assert written["original_max_position_embeddings"] == 32  # the only place in which version 4 looks for it
+    assert read_config(written).rope_scaling == longrope
+    for kind in ("linear", "yarn", "llama3"):
+        assert "original_max_position_embeddings" not in write_config(
+            dataclasses.replace(CONFIG, rope_scaling=ROPES[kind][1])
+        )
+    # Version 4 takes the ratio of the lengths for the factor, where attention_factor does not say what it is for.
+    other = dataclasses.replace(longrope, factor=8.0)
+    written = write_config(dataclasses.replace(CONFIG, rope_scaling=other))
+    assert written["rope_scaling"]["attention_factor"] == other.attention_factor
+    read = read_config(written).rope_scaling
+    assert read == dataclasses.replace(other, fixed_attention_factor=other.attention_factor)
 
 
 # Damaged and tampered files.

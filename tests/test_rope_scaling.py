@@ -138,6 +138,27 @@ def test_plain_rope_has_no_scaling(parameters):
     assert read_rope_scaling(parameters, 2048) is None
 
 
+UNUSED = {"finetuned": True, "attn_factor": 2.0, "beta_fast": 3.5, "truncate": False, "attention_factor": 1.5}
+UNUSED |= {"original_max_position_embeddings": 32, "low_freq_factor": 2.0, "long_factor": [2.0]}
+
+
+@pytest.mark.parametrize("name", ["linear", "dynamic", "yarn, short", "llama 3.1", "longrope"])
+def test_keys_that_a_kind_does_not_use_change_nothing_as_in_transformers(name):
+    parameters, head_dim, theta, max_seq_len = CONFIGS[name]
+    kind = parameters["rope_type"]
+    used = {"yarn": {"beta_fast", "truncate", "attention_factor"}, "longrope": {"attention_factor"}}.get(kind, set())
+    more = {key: value for key, value in UNUSED.items() if key not in used} | parameters
+    scaling = read_rope_scaling(more, max_seq_len)
+    assert scaling == read_rope_scaling(parameters, max_seq_len)
+    config = hugging_face(more, head_dim, theta, max_seq_len)
+    for seq_len in (16, 1000):
+        expected, expected_factor = ROPE_INIT_FUNCTIONS[kind](config, seq_len=seq_len)
+        frequencies = scaling.frequencies(rope_frequencies(head_dim, theta), seq_len)
+        torch.testing.assert_close(frequencies, expected.double(), atol=0, rtol=1e-6)
+        assert scaling.attention_factor == pytest.approx(expected_factor, rel=1e-12)
+    assert read_rope_scaling({"rope_type": "default", **UNUSED}, max_seq_len) is None
+
+
 def test_reading_leaves_the_parameters_as_they_are():
     parameters = {"type": "linear", "factor": 2.0, "rope_theta": 1e4, "partial_rotary_factor": None}
     before = dict(parameters)
@@ -251,13 +272,15 @@ def read(max_seq_len=64, **parameters):
         (lambda: ScaledRotaryEmbedding(7, 1e4, SCALINGS[0]), "head_dim (7) must be even"),
         (lambda: read(rope_type="linear", factor=0.5), "factor (0.5) must be at least 1"),
         (lambda: read(rope_type="linear", factor=math.nan), "factor (nan) must be at least 1"),
+        (lambda: read(rope_type="linear", factor=math.inf), "factor (inf) must be at least 1, and finite"),
         (lambda: read(**{**YARN, "factor": None}, max_seq_len=8), "factor (0.5) must be at least 1"),
         (
             lambda: read(rope_type="su", factor=2.0),
             "rope_type ('su') must be one of default, linear, dynamic, yarn, ll",
         ),
         (lambda: read(type="su", factor=2.0), "rope_type ('su')"),
-        (lambda: read(factor=2.0), "rope_type 'default' has no factor; it has no keys"),
+        (lambda: read(factor=2.0), "rope_type (None) must be one of default, linear"),
+        (lambda: read(rope_type="default", factr=2.0), "rope_type 'default' has no factr; it has no keys"),
         (lambda: read(rope_type="linear"), "rope_type 'linear' needs factor"),
         (lambda: read(rope_type="linear", factor=None), "rope_type 'linear' needs factor"),
         (lambda: read(rope_type="yarn"), "rope_type 'yarn' needs factor"),
@@ -267,12 +290,8 @@ def read(max_seq_len=64, **parameters):
             "rope_type 'llama3' needs original_max_position_embeddings",
         ),
         (
-            lambda: read(rope_type="linear", factor=2.0, beta_fast=8, mscale=1.0),
-            "has no beta_fast, mscale; it has factor",
-        ),
-        (
-            lambda: read(rope_type="dynamic", factor=2.0, original_max_position_embeddings=32),
-            "rope_type 'dynamic' has no original_max_position_embeddings",
+            lambda: read(rope_type="linear", factor=2.0, beta_fst=8, mcale=1.0),
+            "has no beta_fst, mcale; it has factor",
         ),
         (lambda: read(**YARN, original_max_seq_len=32), "rope_type 'yarn' has no original_max_seq_len"),
         (lambda: read(**YARN, partial_rotary_factor=0.5), "partial_rotary_factor (0.5) must be 1"),
@@ -286,11 +305,18 @@ def read(max_seq_len=64, **parameters):
             lambda: read(rope_type="llama3", **LLAMA_3_1 | {"original_max_position_embeddings": 0}),
             "original_max_seq_len (0) must be at least 2",
         ),
+        (lambda: read(**YARN | {"original_max_position_embeddings": 0}), "original_max_seq_len (0) must be at least 2"),
+        (
+            lambda: read(**LONGROPE | {"original_max_position_embeddings": 0}),
+            "original_max_seq_len (0) must be at least 2",
+        ),
         (
             lambda: read(**LONGROPE | {"long_factor": [1.0, 2.0]}),
             "short_factor (8 numbers) must be as long as long_factor (2 numbers)",
         ),
-        (lambda: read(**LONGROPE | {"long_factor": [0.0] * 8}), "must hold positive numbers"),
+        (lambda: read(**LONGROPE | {"long_factor": [0.0] * 8}), "must hold positive, finite numbers"),
+        (lambda: read(**LONGROPE | {"long_factor": [math.nan] * 8}), "must hold positive, finite numbers"),
+        (lambda: read(**LONGROPE | {"short_factor": [math.inf] * 8}), "must hold positive, finite numbers"),
     ],
 )
 def test_a_mistake_is_named(call, message):

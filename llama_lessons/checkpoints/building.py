@@ -1,5 +1,6 @@
 """What all formats need: trust no value of a file, build a Llama without weights, and put a file's tensors in."""
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from os import PathLike
@@ -11,7 +12,16 @@ from torch.overrides import TorchFunctionMode
 
 from llama_lessons.llama import Llama, LlamaConfig
 
-__all__ = ["Value", "build_empty", "check_names", "check_shape", "describing", "put_weights", "read_value"]
+__all__ = [
+    "Value",
+    "build_empty",
+    "check_names",
+    "check_shape",
+    "describing",
+    "put_weights",
+    "read_value",
+    "reading_tokenizer",
+]
 
 Path = str | PathLike[str]
 Value = TypeVar("Value", bool, int, float, str)
@@ -85,3 +95,37 @@ def put_weights(model: Llama, weights: dict[str, Tensor]) -> None:
     if model.config.tied_embeddings:
         parameters["head.weight"] = parameters["embedding.weight"]
     model.load_state_dict(parameters, assign=True)
+
+
+@contextmanager
+def reading_tokenizer(path: Path, fault: str) -> Iterator[None]:
+    """Say which file it was that the library tokenizers failed on.
+
+    That library raises nothing narrower than Exception, and where its Rust code panics, a BaseException, after it has
+    written a backtrace to the process's stderr, which is kept back here.
+    """
+    try:
+        with _stderr_kept_back():
+            yield
+    except BaseException as error:
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{path} {fault} ({reason}): get it again") from error
+        raise
+
+
+@contextmanager
+def _stderr_kept_back() -> Iterator[None]:
+    try:
+        stderr = os.dup(2)
+    except OSError:  # closed: there is nothing to keep back
+        yield
+        return
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    os.close(nothing)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)

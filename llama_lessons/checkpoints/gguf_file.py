@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from gguf import GGUFReader, GGUFValueType, ReaderTensor
 
+from llama_lessons.checkpoints.building import read_value
+
 __all__ = ["GGUFFile"]
 
 
@@ -16,7 +18,7 @@ class GGUFFile:
         path: the file.
 
     Raises:
-        ValueError: if the file is damaged or no GGUF file.
+        ValueError: if the file is damaged, no GGUF file, or one part of a divided one.
         OSError: if the file cannot be opened.
     """
 
@@ -29,6 +31,7 @@ class GGUFFile:
         except Exception as error:  # on damaged bytes the reader fails in many ways: index, key, value, decoding
             raise ValueError(f"{path} is damaged, cut short or no GGUF file ({error}): get it again") from error
         self.tensors: dict[str, ReaderTensor] = {tensor.name: tensor for tensor in self._reader.tensors}
+        self._check_whole()
 
     def metadata(self, key: str, default: Any = None) -> Any:
         """Read one value, or default where the file has none; without a default, ValueError."""
@@ -39,6 +42,18 @@ class GGUFFile:
             return default if field is None else field.contents()
         except UnicodeDecodeError as error:
             raise ValueError(f"{self.path} is damaged: metadata {key} is no text ({error})") from error
+
+    def _check_whole(self) -> None:
+        part, parts = (
+            read_value(self.metadata(key, default), int, key, self.path)
+            for key, default in (("split.no", 0), ("split.count", 1))
+        )
+        if parts > 1:
+            # It may look whole: what lacks the head alone would be a model with tied embeddings.
+            raise ValueError(
+                f"{self.path} is part {part + 1} of {parts} of a model: get all parts and join them with llama.cpp's "
+                "llama-gguf-split --merge"
+            )
 
     def keys(self, prefix: str) -> list[str]:
         """List the keys of metadata that begin so."""

@@ -90,7 +90,7 @@ def _read_config(file: GGUFFile) -> LlamaConfig:
     )
     head_dim = read("attention.key_length", int, dim // max(n_heads, 1))
     values = {
-        "vocab_size": read("vocab_size", int),
+        "vocab_size": read("vocab_size", int, _count_tokens(file)),
         "dim": dim,
         "n_layers": read("block_count", int),
         "n_heads": n_heads,
@@ -110,6 +110,16 @@ def _read_config(file: GGUFFile) -> LlamaConfig:
             f"{file.path} rotates {rotated} channels of a head; here it must be all, head_dim ({head_dim})"
         )
     return config
+
+
+def _count_tokens(file: GGUFFile) -> int | None:
+    # Files of 2023 give no size of the vocabulary.
+    if "llama.vocab_size" in file.keys("llama."):
+        return None
+    tokens = file.metadata("tokenizer.ggml.tokens", "")
+    if not isinstance(tokens, list):
+        raise ValueError(f"{file.path} has no metadata llama.vocab_size, and no tokenizer.ggml.tokens to count")
+    return len(tokens)
 
 
 def _read_rope_scaling(file: GGUFFile, head_dim: int, max_seq_len: int) -> RopeScaling | None:

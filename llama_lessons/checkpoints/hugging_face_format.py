@@ -4,8 +4,9 @@ A config is read as transformers reads it, whose defaults stand in for keys that
 rotary frequencies are about: `rope_theta` with `rope_scaling`, and, from transformers 5 on, `rope_parameters`.
 """
 
+import warnings
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from os import PathLike
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 
 from llama_lessons.checkpoints.building import describing, read_value
 from llama_lessons.llama import LlamaConfig
-from llama_lessons.rope_scaling import RopeScaling, read_rope_scaling, rope_parameters
+from llama_lessons.rope_scaling import LongRopeScaling, RopeScaling, read_rope_scaling, rope_parameters
 
 __all__ = ["CONFIG", "DTYPES", "INDEX", "WEIGHTS", "read_config", "tensor_name", "write_config"]
 
@@ -44,6 +45,7 @@ _KEYS = {
     "norm_eps": "rms_norm_eps",
     "tied_embeddings": "tie_word_embeddings",
 }
+_ORIGINAL = "original_max_position_embeddings"
 # What transformers builds other models for.
 _FIXED = {
     "architectures": ["LlamaForCausalLM"],
@@ -52,6 +54,8 @@ _FIXED = {
     "attention_bias": False,
     "mlp_bias": False,
 }
+# Other words for the same: that of the first conversions, and the activation's other name.
+_SAME = {"LLaMAForCausalLM": "LlamaForCausalLM", "swish": "silu"}
 
 
 def tensor_name(name: str) -> str:
@@ -73,7 +77,8 @@ def read_config(stored: Mapping[str, Any], path: str | PathLike[str] = CONFIG) -
     if "model_type" not in stored:
         raise ValueError(f"{path} has no model_type")
     for key, wanted in {**_FIXED, "partial_rotary_factor": 1, "quantization_config": None}.items():
-        if (value := stored.get(key, wanted)) != wanted:
+        value = stored.get(key, wanted)
+        if value != wanted and _usual(value) != wanted:
             raise ValueError(f"{path} describes no Llama that is known here: {key} is {value!r}, not {wanted!r}")
     with describing(path):
         rope = dict(stored.get("rope_scaling") or stored.get("rope_parameters") or {})
@@ -100,11 +105,16 @@ def read_config(stored: Mapping[str, Any], path: str | PathLike[str] = CONFIG) -
         return LlamaConfig(**values, rope_scaling=scaling)
 
 
+def _usual(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_usual(item) for item in value]
+    return _SAME.get(value, value) if isinstance(value, str) else value
+
+
 def _read_scaling(rope: dict[str, Any], stored: Mapping[str, Any], max_seq_len: int) -> RopeScaling | None:
-    original = "original_max_position_embeddings"
     # Beside rope_scaling it goes before the one inside, as in transformers.
-    if original in stored and rope.get("rope_type", rope.get("type")) in ("llama3", "yarn", "longrope"):
-        rope[original] = stored[original]
+    if _ORIGINAL in stored and rope.get("rope_type", rope.get("type")) in ("llama3", "yarn", "longrope"):
+        rope[_ORIGINAL] = stored[_ORIGINAL]
     scaling = read_rope_scaling(rope, max_seq_len)
     if scaling is not None and not 0 < scaling.attention_factor < float("inf"):
         raise ValueError(f"attention_factor ({scaling.attention_factor}) must be positive and finite")
@@ -112,11 +122,25 @@ def _read_scaling(rope: dict[str, Any], stored: Mapping[str, Any], max_seq_len: 
 
 
 def write_config(config: LlamaConfig, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
-    """The inverse of `read_config`: what config.json says of such a model, for all versions of transformers.
+    """The inverse of `read_config`: what config.json says of such a model, for transformers 4 and 5.
+
+    Warns:
+        UserWarning: if dim is no multiple of n_heads, which transformers 5 refuses.
 
     Raises:
         ValueError: if Hugging Face has no words for it: a dynamic scaling from another length than max_seq_len.
     """
+    if config.dim % config.n_heads:
+        warnings.warn(
+            f"dim ({config.dim}) is no multiple of n_heads ({config.n_heads}): transformers 5 refuses to load such a "
+            "model, which load_hugging_face and transformers 4 do",
+            stacklevel=2,
+        )
+    longrope = isinstance(config.rope_scaling, LongRopeScaling)
+    if longrope and config.rope_scaling.factor != config.max_seq_len / config.rope_scaling.original_max_seq_len:
+        # Version 4 takes this ratio for the factor, which the attention factor alone depends on: so that is written.
+        fixed = replace(config.rope_scaling, fixed_attention_factor=config.rope_scaling.attention_factor)
+        config = replace(config, rope_scaling=fixed)
     scaling = {} if config.rope_scaling is None else rope_parameters(config.rope_scaling)
     stored = {
         **_FIXED,
@@ -129,6 +153,9 @@ def write_config(config: LlamaConfig, dtype: torch.dtype = torch.float32) -> dic
         "eos_token_id": None,
         "torch_dtype": str(dtype).removeprefix("torch."),
     }
+    if longrope:
+        # Version 4 does not look for it within rope_scaling.
+        stored[_ORIGINAL] = config.rope_scaling.original_max_seq_len
     if (again := read_config(stored)) != config:
         different = next(f.name for f in fields(config) if getattr(again, f.name) != getattr(config, f.name))
         raise ValueError(

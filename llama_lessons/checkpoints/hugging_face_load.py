@@ -1,13 +1,15 @@
 """Read a pretrained Llama from a Hugging Face folder: config.json and the weights in safetensors files.
 
-The weights are mapped from the files, not read: a page comes into memory when it is first used, and what is
-written to it stays in memory. So a model is there at once, whatever its size.
+The weights are mapped from the files: what is written to them stays in memory, and the files may be replaced. Windows
+replaces no file that is mapped: there the weights are copied, and the files let go.
 
-Not done here: pickles (*.bin), since to read one is to run what it holds; tokenizers; other architectures.
+Not done here: pickles (*.bin), since to read one is to run what it holds; other architectures.
 """
 
 import json
 import math
+import os
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from pathlib import Path, PureWindowsPath
@@ -23,13 +25,15 @@ from llama_lessons.llama import Llama
 
 __all__ = ["load_hugging_face"]
 
+_COPIES = os.name == "nt"  # whether weights are copied, where a mapped file is in the way
+
 
 def load_hugging_face(folder: str | PathLike[str], dtype: torch.dtype | None = None) -> Llama:
     """Build the Llama that a folder holds, as transformers' save_pretrained writes it and hubs serve it.
 
     Args:
         folder: with config.json, and model.safetensors or the shards that model.safetensors.index.json names.
-        dtype: of the weights; by default each keeps the one of the file.
+        dtype: of the weights; by default that of the file or, where its tensors have several, that of config.json.
 
     Returns:
         The model on the CPU, its config read from the folder. The files may be replaced while it is in use, but
@@ -37,7 +41,8 @@ def load_hugging_face(folder: str | PathLike[str], dtype: torch.dtype | None = N
 
     Raises:
         ValueError: if a file is damaged, the config describes something else than a Llama, the tensors are not
-            exactly those of that Llama, or there are only pickles. The message names the file, and key or tensor.
+            exactly those of that Llama and finite, or there are weights in other forms alone. The message names the
+            file, and key or tensor.
         FileNotFoundError: if there is no such folder, or no checkpoint in it.
         NotADirectoryError: if folder is a file.
     """
@@ -45,7 +50,8 @@ def load_hugging_face(folder: str | PathLike[str], dtype: torch.dtype | None = N
     if dtype is not None and dtype not in DTYPES.values():
         raise ValueError(f"dtype ({dtype}) must be one of {', '.join(map(str, DTYPES.values()))}")
     _check_folder(folder)
-    config = read_config(_read_json(folder / CONFIG), folder / CONFIG)
+    described = _read_json(folder / CONFIG)
+    config = read_config(described, folder / CONFIG)
     source, files = _find_weights(folder)
     places: dict[str, Path] = {}
     tensors: dict[str, Tensor] = {}
@@ -57,19 +63,30 @@ def load_hugging_face(folder: str | PathLike[str], dtype: torch.dtype | None = N
         places |= dict.fromkeys(found, file)
     model = build_empty(config, len(tensors), source)
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
-    if config.tied_embeddings:
-        _drop_tied_head(tensors, source)
+    head, embedding = tensor_name("head.weight"), tensor_name("embedding.weight")
+    tied = tensors.pop(head, None) if config.tied_embeddings else None
+    if tied is not None and embedding not in tensors:
+        tensors[embedding], places[embedding] = tied, places[head]
     check_names(tensors, map(tensor_name, shapes), source)
-    weights = {}
     for name, shape in shapes.items():
         theirs = tensor_name(name)
-        weight, file = tensors[theirs], places[theirs]
-        check_shape(theirs, weight.shape, shape, file, CONFIG)
-        # Training that diverged leaves nan in every weight; to look at more than the gains would read all files.
-        if weight.ndim == 1 and not weight.isfinite().all():
-            raise ValueError(f"{file}: tensor {theirs} holds values that are not finite")
-        weights[name] = weight
-    put_weights(model, weights if dtype is None else _convert(weights, dtype))
+        check_shape(theirs, tensors[theirs].shape, shape, places[theirs], CONFIG)
+    dtype = dtype or _common_dtype(tensors.values(), described, source)
+
+    def read(name: str) -> Tensor:
+        theirs = tensor_name(name)
+        weight = tensors[theirs].to(dtype, copy=_COPIES)
+        # The ends are nan where a value is; looked at after the cast, since float16 ends at 65504.
+        if not all(end.isfinite() for end in weight.aminmax()):
+            raise ValueError(f"{places[theirs]}: tensor {theirs} holds values that are not finite in {dtype}")
+        return weight
+
+    # Side by side: within one tensor, torch's threads lose more time waiting for each other than they gain.
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        weights = dict(zip(shapes, pool.map(read, shapes), strict=True))
+    if tied is not None and not torch.equal(tied.to(dtype), weights["embedding.weight"]):
+        raise ValueError(f"{source}: {head} differs from {embedding}, but {CONFIG} has tie_word_embeddings")
+    put_weights(model, weights)
     return model
 
 
@@ -79,6 +96,7 @@ def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}: models are not fetched here, fetch it first")
     if not (folder / CONFIG).exists():
+        _refuse_other_forms(folder)
         raise FileNotFoundError(f"{folder} has no {CONFIG}: give the folder of a Hugging Face checkpoint")
 
 
@@ -106,15 +124,36 @@ def _find_weights(folder: Path) -> tuple[Path, list[Path]]:
     index = folder / INDEX
     if index.exists():
         return index, _read_index(index)
-    if shards := sorted(folder.glob("*.safetensors")):
-        raise ValueError(f"{folder} has {shards[0].name}, but no {INDEX} to say what belongs to it: get that too")
-    if pickles := sorted(path for kind in ("bin", "pt", "pth") for path in folder.glob(f"*.{kind}")):
-        raise ValueError(
-            f"{folder} has its weights in pickles alone, such as {pickles[0].name}, which can run any code when they "
-            "are read. If you trust where they came from, convert them with transformers: "
-            "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder)"
-        )
+    _refuse(folder, ["model-*.safetensors"], f"but no {INDEX} to say what belongs to it: get that too")
+    _refuse_other_forms(folder)
+    _refuse(folder, ["*.safetensors"], f"but no {WEIGHTS}: if it holds the whole model, name it so")
+    _refuse(
+        folder,
+        ["*.bin", "*.pt", "*.pth"],
+        "a pickle, which can run any code when it is read. If you trust where it came from, convert it with "
+        "transformers: AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder)",
+    )
     raise FileNotFoundError(f"{folder} has no weights: neither {WEIGHTS} nor {INDEX}")
+
+
+def _refuse_other_forms(folder: Path) -> None:
+    _refuse(
+        folder,
+        ["adapter_model.*"],
+        "which is an adapter for another model: merge it into that one with peft, "
+        "AutoPeftModelForCausalLM.from_pretrained(folder).merge_and_unload().save_pretrained(new_folder)",
+    )
+    _refuse(folder, ["*.gguf"], "which is no Hugging Face checkpoint: give that file to load_gguf")
+    _refuse(
+        folder,
+        ["consolidated*"],
+        f"which is in Meta's own format: get {CONFIG} and {WEIGHTS}, or its shards, of the same model",
+    )
+
+
+def _refuse(folder: Path, patterns: Iterable[str], reason: str) -> None:
+    for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
+        raise ValueError(f"{folder} has {path.name}, {reason}")
 
 
 def _read_index(index: Path) -> list[Path]:
@@ -143,16 +182,16 @@ def _map_tensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} is damaged, cut short or no safetensors file ({error}): get it again") from error
 
 
-def _convert(weights: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    # Side by side: within one tensor, torch's threads lose more time waiting for each other than they gain.
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        return dict(zip(weights, pool.map(lambda weight: weight.to(dtype), weights.values()), strict=True))
-
-
-def _drop_tied_head(tensors: dict[str, Tensor], source: Path) -> None:
-    head, embedding = tensor_name("head.weight"), tensor_name("embedding.weight")
-    if head not in tensors or embedding not in tensors:
-        return
-    if tensors[head].dtype != tensors[embedding].dtype or not torch.equal(tensors[head], tensors[embedding]):
-        raise ValueError(f"{source}: {head} differs from {embedding}, but {CONFIG} has tie_word_embeddings")
-    del tensors[head]
+def _common_dtype(tensors: Iterable[Tensor], described: Mapping[str, Any], source: Path) -> torch.dtype:
+    found = sorted({tensor.dtype for tensor in tensors}, key=str)
+    if len(found) == 1:
+        return found[0]
+    # As in transformers, whose version 5 calls it dtype.
+    named = described.get("dtype") or described.get("torch_dtype")
+    for dtype in DTYPES.values():
+        if str(dtype) in (named, f"torch.{named}"):
+            return dtype
+    raise ValueError(
+        f"{source} holds weights in {' and '.join(map(str, found))}, and {CONFIG} names no dtype for all of them: "
+        f"choose one, as in load_hugging_face(folder, dtype={found[0]})"
+    )

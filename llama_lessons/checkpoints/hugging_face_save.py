@@ -9,6 +9,7 @@ Not done here: tokenizers, settings of generation, quantisation.
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,7 +29,7 @@ def save_hugging_face(model: Llama, folder: str | PathLike[str], max_shard_bytes
     """Write config.json and the weights, in the dtypes that they have; a tied head is not written twice.
 
     Args:
-        model: a plain Llama.
+        model: a plain Llama, compiled or not.
         folder: made if it is missing. Weights that are in it are replaced, other files stay.
         max_shard_bytes: weights that take more are divided among files of at most this size, with an index. A
             tensor is never divided.
@@ -46,7 +47,8 @@ def save_hugging_face(model: Llama, folder: str | PathLike[str], max_shard_bytes
         raise NotADirectoryError(f"{folder} is a file: give a folder to write into")
     config = write_config(model.config, model.embedding.weight.dtype)
     # A tied head is one parameter with the embedding, and is not named again.
-    weights = {tensor_name(name): parameter.detach().contiguous() for name, parameter in model.named_parameters()}
+    parameters = _plain_names(model.named_parameters())
+    weights = {tensor_name(name): parameter.detach().contiguous() for name, parameter in parameters.items()}
     shards = _divide(weights, max_shard_bytes)
     names = [f"model-{i:05}-of-{len(shards):05}.safetensors" for i in range(1, len(shards) + 1)]
     names = names if len(shards) > 1 else [WEIGHTS]
@@ -87,15 +89,21 @@ def _divide(weights: dict[str, Tensor], max_bytes: int) -> list[dict[str, Tensor
     return shards
 
 
+def _plain_names(named: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    # torch.compile puts a module into another one, as its _orig_mod, which comes after it.
+    return {".".join(part for part in name.split(".") if part != "_orig_mod"): value for name, value in named}
+
+
 def _check_plain(model: Llama) -> None:
-    if type(model) is not Llama:
+    parts = _plain_names(model.named_modules())
+    if type(parts[""]) is not Llama:
         raise ValueError(
             f"model must be a Llama, not {type(model).__name__}; if it has Llama's parts, put its state_dict() into "
             "Llama(model.config)"
         )
     name = "the model"
     plain = build_empty(model.config, len(list(model.parameters())), name)
-    parts, plain_parts = dict(model.named_modules()), dict(plain.named_modules())
+    plain_parts = dict(plain.named_modules())
     for place in sorted(parts.keys() | plain_parts.keys()):
         part, plain_part = parts.get(place), plain_parts.get(place)
         # The place of the model itself is ""; its parts have places of their own.
@@ -109,7 +117,7 @@ def _check_plain(model: Llama) -> None:
                 raise ValueError(
                     f"model.{place}.{setting} is {found}, but {value} in the Llama that model.config describes"
                 )
-    ours = dict(model.named_parameters())
+    ours = _plain_names(model.named_parameters())
     shapes = {name: parameter.shape for name, parameter in plain.named_parameters()}
     check_names(ours, shapes, name)
     for place, parameter in ours.items():
