@@ -120,7 +120,7 @@ class ProjectedAndAddedToTheTokens(Layer):
         return tuple(x + p(x) for p in (self.q_proj, self.k_proj, self.v_proj))
 
 
-@wrong(called="heads exchanged with channels")
+@wrong(called="tokens exchanged with channels")
 class MergedByTransposingTheWrongAxes(Layer):
     def merge(self, x):
         return x.transpose(2, 3).reshape(x.shape[0], x.shape[2], -1)

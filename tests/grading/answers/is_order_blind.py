@@ -292,3 +292,9 @@ def lengths_alone(mix, x):
 def one_order_and_true_where_it_matters(mix, x):
     order, back = shuffled(x)
     return bool((mix(x[:, order])[:, back] - mix(x)).abs().max() > 2e-4)
+
+
+@wrong()
+def reorders_the_batch_too(mix, x):
+    orders = [torch.randperm(x.shape[1], device=x.device) for _ in range(8)]
+    return all(torch.allclose(mix(x.flip(0)[:, o]), mix(x).flip(0)[:, o], rtol=0, atol=2e-4) for o in orders)

@@ -208,7 +208,7 @@ exercise.slips("""
         You cut the channels as if heads came last: a head gets every n_heads-th one. n_heads stands before head_dim.
     channel by channel, not head by head: mixed.transpose(1, 2) -> mixed.permute(0, 2, 3, 1)
         In each row channel 0 of all heads comes first. o_proj expects head by head: exchange axes 1 and 2 alone.
-    heads exchanged with channels: mixed.transpose(1, 2).flatten(2) -> mixed.transpose(2, 3).reshape(x.shape)
+    tokens exchanged with channels: mixed.transpose(1, 2).flatten(2) -> mixed.transpose(2, 3).reshape(x.shape)
         You exchange the last two axes, tokens and channels, so a row of the result holds numbers of several tokens. It
         is heads and tokens that change places, axes 1 and 2.
     no gradient to q_proj and k_proj: attention(q, k, -> attention(q.detach(), k.detach(),

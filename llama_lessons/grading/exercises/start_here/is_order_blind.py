@@ -78,6 +78,7 @@ def sums_are(answer: Callable) -> None:
     expect_verdict(answer, mixes.adds_the_mean, True, "each token plus the mean of all tokens")
     expect_verdict(answer, mixes.each_token_alone, True, "a function of each token alone")
     expect_verdict(answer, mixes.weighs_channels, True, "a sum over tokens, each channel with a weight of its own")
+    expect_verdict(answer, lambda x: x + torch.arange(len(x)).to(x)[:, None, None], True, "x plus its row's number")
 
 
 @exercise.property("order is noticed even where a special reordering changes nothing")
