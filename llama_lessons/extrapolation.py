@@ -179,8 +179,8 @@ def yarn_ramp(
     first, last = pair_that_turns(beta_fast), pair_that_turns(beta_slow)
     if truncate:
         first, last = math.floor(first), math.ceil(last)
-    # Also from the paper's code: the ramp starts no earlier than the pairs, and a ramp without length is a step.
-    first = max(first, 0)
+    # Also from the paper's code: no end lies outside the channels' numbers, and a ramp without length is a step.
+    first, last = max(first, 0), min(last, 2 * len(frequencies) - 1)
     pairs = torch.arange(len(frequencies), dtype=frequencies.dtype, device=frequencies.device)
     return ((pairs - first) / max(last - first, 0.001)).clamp(0, 1)
 

@@ -186,6 +186,13 @@ def test_yarn_truncates_the_ramp_outwards():
     torch.testing.assert_close(untruncated, torch.tensor([0, 0, exact, 1, 1, 1], dtype=torch.float64))
 
 
+def test_yarn_s_ramp_ends_at_the_last_channel_s_number_at_the_latest():
+    # Three pairs, so six channels: pairs 0, 1, 2 turn 1e8, 1e7 and 1e6 times, and pair 8 would turn once
+    frequencies, length = 10.0 ** -torch.arange(3, dtype=torch.float64), 2 * math.pi * 1e8
+    ramp = yarn_ramp(frequencies, length, beta_fast=1e8)
+    torch.testing.assert_close(ramp, torch.tensor([0, 0.2, 0.4], dtype=torch.float64))
+
+
 def test_attention_factors_are_the_papers():
     assert yarn_attention_factor(math.e**5) == pytest.approx(1.5)
     assert yarn_attention_factor(1.0) == 1

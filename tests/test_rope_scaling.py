@@ -53,6 +53,18 @@ CONFIGS = {
     "yarn, a step": ({**YARN, "original_max_position_embeddings": 4}, 16, 1e4, LONG),
     "yarn, two pairs": (YARN, 4, 1e4, LONG),
     "yarn, betas": ({**YARN, "beta_fast": 3.5, "beta_slow": 0.25}, 64, 1e4, LONG),
+    "yarn, beyond the channels": (
+        {**YARN, "original_max_position_embeddings": 32_768, "beta_fast": 8192},
+        8,
+        40.0,
+        131_072,
+    ),
+    "yarn, beyond the channels, untruncated": (
+        {**YARN, "original_max_position_embeddings": 32_768, "beta_fast": 8192, "truncate": False},
+        8,
+        40.0,
+        131_072,
+    ),
     "yarn, ratio": ({**YARN, "factor": None, "original_max_position_embeddings": 4096}, 128, 1e6, 131_072),
     "yarn, no original": ({"rope_type": "yarn", "factor": 4.0}, 64, 1e4, 4096),
     "yarn, attention": ({**YARN, "attention_factor": 1.5}, 64, 1e4, LONG),

@@ -81,6 +81,7 @@ BY_REASON: dict[str, list[tuple[str, str]]] = {
     ],
     "the larger of two numbers is the same in either order": [
         ("yarn_ramp", "first = max(0, math.floor(pair_that_turns(beta_fast)))"),
+        ("yarn_ramp", "last = min(head_dim - 1, math.ceil(pair_that_turns(beta_slow)))"),
     ],
     "head_dim is even, so half of it is a whole number": [
         (

@@ -14,7 +14,7 @@ def by_logarithms_to_another_base(head_dim, theta, original_max_seq_len, beta_fa
     # A pair's number from its frequency: theta to the power -2i / head_dim is 2 pi times turns over length.
     base = theta ** (-2 / head_dim)
     first = math.floor(math.log(2 * math.pi * beta_fast / original_max_seq_len, base))
-    last = math.ceil(math.log(2 * math.pi * beta_slow / original_max_seq_len, base))
+    last = min(math.ceil(math.log(2 * math.pi * beta_slow / original_max_seq_len, base)), head_dim - 1)
     first = 0 if first < 0 else first
     ramp = [min(max((i - first) / (last - first), 0.0), 1.0) for i in range(head_dim // 2)]
     return torch.tensor(ramp, dtype=torch.float64)
@@ -26,7 +26,7 @@ def by_counting(head_dim, theta, original_max_seq_len, beta_fast=32, beta_slow=1
     far = torch.arange(4 * head_dim, dtype=torch.float64)  # pairs that the head does not have
     turns = original_max_seq_len * theta ** (-2 * far / head_dim) / (2 * math.pi)
     first = max(int((turns >= beta_fast).sum()) - 1, 0)
-    last = int((turns > beta_slow).sum())
+    last = min(int((turns > beta_slow).sum()), head_dim - 1)
     pairs = torch.arange(head_dim // 2).double()
     return torch.clip((pairs - first) / (last - first), min=0.0, max=1.0)
 
@@ -36,7 +36,7 @@ def from_the_library(head_dim, theta, original_max_seq_len, beta_fast=32, beta_s
     return extrapolation.yarn_ramp(rope.rope_frequencies(head_dim, theta), original_max_seq_len, beta_fast, beta_slow)
 
 
-@wrong(called="ends at head_dim - 1 at the latest")
+@right
 def as_hugging_face_has_it(head_dim, theta, original_max_seq_len, beta_fast=32, beta_slow=1):
     def dim_of(rotations):
         return (head_dim * math.log(original_max_seq_len / (rotations * 2 * math.pi))) / (2 * math.log(theta))
@@ -49,7 +49,7 @@ def as_hugging_face_has_it(head_dim, theta, original_max_seq_len, beta_fast=32, 
 def by_interpolation(head_dim, theta, original_max_seq_len, beta_fast=32, beta_slow=1):
     turns = np.log(original_max_seq_len / (2 * np.pi * np.array([beta_fast, beta_slow])))
     first, last = head_dim / 2 * turns / np.log(theta)
-    first, last = max(np.floor(first), 0), np.ceil(last)
+    first, last = max(np.floor(first), 0), min(np.ceil(last), head_dim - 1)
     return torch.from_numpy(np.interp(np.arange(head_dim // 2), [first, last], [0.0, 1.0]))
 
 
@@ -58,7 +58,7 @@ def by_a_loop(head_dim, theta, original_max_seq_len, beta_fast=32, beta_slow=1):
     def pair(turns):
         return math.log(original_max_seq_len / (math.tau * turns), theta) * head_dim / 2
 
-    first, last = int(max(pair(beta_fast), 0)), -int(-pair(beta_slow) // 1)
+    first, last = int(max(pair(beta_fast), 0)), min(-int(-pair(beta_slow) // 1), head_dim - 1)
     ramp = torch.zeros(head_dim // 2, dtype=torch.float64)
     for i in range(head_dim // 2):
         if i >= last:
@@ -92,7 +92,7 @@ def whose_beginning_int_cuts_towards_0(head_dim, theta, original_max_seq_len, be
     def pair(turns):
         return head_dim / 2 * math.log(original_max_seq_len / (math.tau * turns)) / math.log(theta)
 
-    first, last = int(pair(beta_fast)), math.ceil(pair(beta_slow))
+    first, last = int(pair(beta_fast)), min(math.ceil(pair(beta_slow)), head_dim - 1)
     return ((torch.arange(head_dim // 2, dtype=torch.float64) - first) / (last - first)).clamp(0, 1)
 
 
@@ -112,15 +112,15 @@ def between(first, last, head_dim):
 @right
 def by_int_plus_one(head_dim, theta, original_max_seq_len, beta_fast=32, beta_slow=1):
     first, last = pairs_of((beta_fast, beta_slow), head_dim, theta, original_max_seq_len)
-    return between(max(int(first), 0), int(last) + 1, head_dim)
+    return between(max(int(first), 0), min(int(last) + 1, head_dim - 1), head_dim)
 
 
-@wrong(called="not rounded, and begins below pair 0")
+@wrong(called="not rounded, and not limited")
 def from_the_formula_alone(head_dim, theta, original_max_seq_len, beta_fast=32, beta_slow=1):
     return between(*pairs_of((beta_fast, beta_slow), head_dim, theta, original_max_seq_len), head_dim)
 
 
-@wrong(called="not rounded, and begins below pair 0")
+@wrong(called="not rounded, and not limited")
 def linear_in_the_logarithm_of_the_turns(head_dim, theta, original_max_seq_len, beta_fast=32, beta_slow=1):
     turns = original_max_seq_len * rope.rope_frequencies(head_dim, theta) / math.tau
     return ((math.log(beta_fast) - turns.log()) / (math.log(beta_fast) - math.log(beta_slow))).clamp(0, 1)
@@ -207,16 +207,22 @@ def limited(head_dim, theta, original_max_seq_len, beta_fast, beta_slow, most):
     return ((torch.arange(head_dim // 2, dtype=torch.float64) - first) / (last - first)).clamp(0, 1)
 
 
-@wrong(called=None)
+@wrong(called="ends at head_dim at the latest")
 def that_ends_at_head_dim(head_dim, theta, original_max_seq_len, beta_fast=32, beta_slow=1):
     return limited(head_dim, theta, original_max_seq_len, beta_fast, beta_slow, head_dim)
 
 
-@wrong(called=None)
+@wrong(called="its end not limited")
 def that_ends_at_twice_head_dim(head_dim, theta, original_max_seq_len, beta_fast=32, beta_slow=1):
     return limited(head_dim, theta, original_max_seq_len, beta_fast, beta_slow, 2 * head_dim)
 
 
 @wrong(called="defaults exchanged")
 def with_betas_by_default_the_wrong_way_round(head_dim, theta, original_max_seq_len, beta_fast=1, beta_slow=32):
-    return limited(head_dim, theta, original_max_seq_len, beta_fast, beta_slow, math.inf)
+    return limited(head_dim, theta, original_max_seq_len, beta_fast, beta_slow, head_dim - 1)
+
+
+@wrong(called="its end not limited")
+def by_counting_without_a_limit(head_dim, theta, original_max_seq_len, beta_fast=32, beta_slow=1):
+    turns = original_max_seq_len * theta ** (-2 * torch.arange(99 * head_dim).double() / head_dim) / math.tau
+    return between(max(int((turns >= beta_fast).sum()) - 1, 0), int((turns > beta_slow).sum()), head_dim)
