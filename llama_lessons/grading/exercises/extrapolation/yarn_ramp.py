@@ -145,8 +145,7 @@ exercise.slips("""
         Your ramp is 0 for all pairs, as where the logarithm in the formula is turned around. It is the logarithm of
         length / (2 pi times), the length above the line.
     not rounded: max(math.floor(begin), 0), min(math.ceil(end), -> max(begin, 0), min(end,
-        You use the ends as they come out of the formula. They are rounded to whole pairs, outwards: the first down, the
-        last up.
+        Your ends are as the formula gives them. They are rounded to whole pairs, outwards: the first down, the last up.
     not rounded, and not limited: max(math.floor(begin), 0), min(math.ceil(end), head_dim - 1) -> begin, end
         You use the ends as they come out of the formula. They are rounded to whole pairs, the first one down, the last
         one up. The first is pair 0 at the earliest, and the last is head_dim - 1 at the latest.
