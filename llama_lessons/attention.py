@@ -4,9 +4,12 @@ Queries have n_heads heads, keys and values only n_kv_heads. Query heads group_s
 group_size * (i + 1) - 1 share key/value head i. With n_kv_heads = n_heads this is multi-head attention,
 with n_kv_heads = 1 multi-query attention.
 
-A mask says which keys a query may read, True for yes; a mask of floats is added to the scores, -inf for
-no. A query that may read nothing gets zeros. Without a mask, attention is causal; a mask takes the place of
-that rule, so it has to hold it too: `causal_mask` makes one.
+A mask says which keys a query may attend to, True for yes; a mask of floats is added to the scores, -inf
+for no. A query that may attend to nothing gets zeros. Without a mask, attention is causal; a mask takes the
+place of that rule, so it has to hold it too: `causal_mask` makes one.
+
+Scores and their softmax are computed in float32 at least, outside of autocast: sums of half-precision products
+lose digits, and may overflow.
 
 Sources: Vaswani et al. 2017, "Attention Is All You Need"; Shazeer 2019, "Fast Transformer Decoding: One
 Write-Head is All You Need"; Ainslie et al. 2023, "GQA: Training Generalized Multi-Query Transformer Models
@@ -33,9 +36,9 @@ __all__ = [
 
 
 def causal_mask(query_len: int, key_len: int, attention_mask: Tensor | None = None) -> Tensor:
-    """Which keys each query may read: its own and the earlier ones, as far as they are tokens.
+    """Which keys each query may attend to: its own and the earlier ones, as far as they are tokens.
 
-    The queries are the last query_len of the key_len places, as they are when a cache holds the first ones.
+    The queries stand at the last query_len of the key_len positions, as they do when a cache holds the first ones.
 
     Args:
         query_len: queries.
@@ -43,18 +46,19 @@ def causal_mask(query_len: int, key_len: int, attention_mask: Tensor | None = No
         attention_mask: True at tokens and False at padding, bool, shape (batch, key_len).
 
     Returns:
-        True where a query may read, shape (query_len, key_len), or (batch, 1, query_len, key_len) with an
-        attention_mask. Every place may read itself: softmax over nothing would be nan at padding on the left.
+        True where a query may attend, shape (query_len, key_len), or (batch, 1, query_len, key_len) with an
+        attention_mask. Each position may attend to itself, padding too, so that no row is empty.
 
     Raises:
         ValueError: if there are more queries than keys, or attention_mask has another shape or dtype.
     """
     if query_len > key_len:
-        raise ValueError(f"query_len ({query_len}) must not exceed key_len ({key_len}): queries have keys of their own")
+        raise ValueError(f"query_len ({query_len}) must not exceed key_len ({key_len}): each query has its own key")
     device = None if attention_mask is None else attention_mask.device
-    query_places = torch.arange(key_len - query_len, key_len, device=device)[:, None]
-    key_places = torch.arange(key_len, device=device)
-    past = key_places <= query_places
+    # (query_len, 1) and (key_len,) -> (query_len, key_len)
+    of_queries = torch.arange(key_len - query_len, key_len, device=device)[:, None]
+    of_keys = torch.arange(key_len, device=device)
+    past = of_keys <= of_queries
     if attention_mask is None:
         return past
     if attention_mask.dtype != torch.bool or attention_mask.ndim != 2 or attention_mask.shape[1] != key_len:
@@ -62,7 +66,8 @@ def causal_mask(query_len: int, key_len: int, attention_mask: Tensor | None = No
             f"attention_mask must be bool (batch, {key_len}), True at tokens, not {attention_mask.dtype} "
             f"{tuple(attention_mask.shape)}"
         )
-    return (past & (attention_mask[:, None] | (key_places == query_places))).unsqueeze(1)
+    # (query_len, key_len) and (batch, 1, key_len) -> (batch, 1, query_len, key_len): the same for all heads
+    return (past & (attention_mask[:, None] | (of_keys == of_queries))).unsqueeze(1)
 
 
 def repeat_kv(x: Tensor, group_size: int) -> Tensor:
@@ -88,7 +93,8 @@ def repeat_kv(x: Tensor, group_size: int) -> Tensor:
 def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
     """How much attention each query pays to each key (Vaswani, eq. 1, before the values).
 
-    softmax(q k^T / sqrt(head_dim)), where scores that the mask forbids are -inf before the softmax
+    softmax(q k^T / sqrt(head_dim)), where scores that the mask forbids are -inf before the softmax. A dot product of
+    head_dim products of variance 1 has variance head_dim: the root brings it back to 1.
 
     Args:
         q: shape (batch, n_heads, query_len, head_dim).
@@ -97,7 +103,7 @@ def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tenso
 
     Returns:
         Shape (batch, n_heads, query_len, key_len), dtype of q; each row sums to 1, or holds zeros where the mask
-        forbids all keys. Computed in float32 at least.
+        forbids all keys.
 
     Raises:
         ValueError: if n_heads is not a multiple of n_kv_heads, the shapes differ in anything else, or mask holds
@@ -111,12 +117,16 @@ def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tenso
     q, k, dtype = _at_least_float32(q), _at_least_float32(k), q.dtype
     # (..., query_len, head_dim) @ (..., head_dim, key_len) -> (batch, n_heads, query_len, key_len)
     scores = q @ repeat_kv(k, q.shape[1] // k.shape[1]).transpose(-2, -1) / q.shape[-1] ** 0.5 + mask
-    reads_nothing = (scores == float("-inf")).all(dim=-1, keepdim=True)
-    return scores.softmax(dim=-1).masked_fill(reads_nothing, 0).to(dtype)
+    empty = (scores == float("-inf")).all(dim=-1, keepdim=True)
+    # Filled twice: the second 0 is the result, the first one keeps nan out of the gradient.
+    return scores.masked_fill(empty, 0).softmax(dim=-1).masked_fill(empty, 0).to(dtype)
 
 
 def manual_causal_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """`causal_attention` as the paper writes it, with all weights in memory at once; same arguments and result."""
+    """`causal_attention` as the paper writes it, with all weights in memory at once; same arguments and result.
+
+    The formula, to be read. A model uses `causal_attention`, whose kernel keeps no weights.
+    """
     _check_shapes(q, k, v, mask)
     q, k, v, dtype = _at_least_float32(q), _at_least_float32(k), _at_least_float32(v), q.dtype
     # (..., query_len, key_len) @ (..., key_len, head_dim) -> (batch, n_heads, query_len, head_dim)
@@ -130,14 +140,13 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
 
     Args:
         q: shape (batch, n_heads, query_len, head_dim).
-        k: shape (batch, n_kv_heads, key_len, head_dim); the queries are the last query_len of the key_len places.
+        k: shape (batch, n_kv_heads, key_len, head_dim); the queries stand at the last query_len positions.
         v: like k.
         mask: in place of the causal rule, see the module; its shape must broadcast to
             (batch, n_heads, query_len, key_len).
 
     Returns:
-        Like q in shape and dtype. Computed in float32 at least, but for the weights on CUDA, which its kernel rounds
-        to the dtype of q.
+        Like q in shape and dtype. On CUDA the kernel rounds the weights to the dtype of q.
 
     Raises:
         ValueError: if n_heads is not a multiple of n_kv_heads, the shapes differ in anything else, or mask holds
@@ -147,6 +156,7 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
     if not q.is_cuda and q.dtype in (torch.bfloat16, torch.float16):
         return causal_attention(q.float(), k.float(), v.float(), mask).to(q.dtype)
     if mask is not None:
+        # (key_len,) -> (1, key_len), as torch's function wants it
         mask = torch.atleast_2d(mask if mask.dtype == torch.bool else mask.to(q.dtype))
     (batch, n_heads, query_len, head_dim), n_kv_heads = q.shape, k.shape[1]
     if query_len == 1:
@@ -154,10 +164,13 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
         # queries of one head, so that no key is copied.
         q = q.reshape(batch, n_kv_heads, n_heads // n_kv_heads, head_dim)
         if mask is not None and mask.ndim > 2 and mask.shape[-3] > 1:
+            # (..., n_heads, 1, key_len) -> (..., n_kv_heads, group_size, key_len)
             mask = mask.unflatten(-3, (n_kv_heads, -1)).squeeze(-2)
+        # Without a mask: the last token may attend to all keys.
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).reshape(batch, n_heads, 1, head_dim)
     if mask is None and query_len == k.shape[2]:
-        # Needs no mask in memory. With fewer queries than keys it would count from the first key, not from the last.
+        # is_causal needs no mask in memory, but takes the first query for the one at the first key. enable_gqa makes
+        # a group share its key/value head, as `repeat_kv` does by copies.
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=n_heads != n_kv_heads)
     if mask is None:
         mask = causal_mask(query_len, k.shape[2]).to(q.device)
@@ -180,7 +193,7 @@ def _check_shapes(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> None:
     if mask is None:
         return
     if mask.dtype != torch.bool and not mask.is_floating_point():
-        raise ValueError(f"mask must be bool, True where a query may read, or floats to add, not {mask.dtype}")
+        raise ValueError(f"mask must be bool, True where a query may attend, or floats to add, not {mask.dtype}")
     wanted = (*q.shape[:3], k.shape[2])
     if mask.ndim > 4 or any(m not in (1, w) for m, w in zip(mask.shape[::-1], wanted[::-1], strict=False)):
         raise ValueError(
@@ -196,15 +209,16 @@ def _check_heads(n_heads: int, n_kv_heads: int) -> None:
 class KVCache:
     """The keys and values of the tokens that one layer has read, in memory allocated beforehand.
 
-    Without it, each new token would need the keys and values of all tokens before it to be computed again.
+    Without it, each new token would need the keys and values of all tokens before it to be computed again. For use
+    under torch.no_grad() or inference_mode(): `append` writes in place.
 
     Args:
         batch: rows read side by side.
         n_kv_heads: key/value heads.
         max_seq_len: tokens that there is room for.
         head_dim: channels of one head.
-        dtype: of the keys and values.
-        device: where the keys and values are.
+        dtype: that of the keys.
+        device: that of the keys.
     """
 
     def __init__(
@@ -310,7 +324,7 @@ class GroupedQueryAttention(nn.Module):
         self.o_proj = nn.Linear(n_heads * head_dim, dim, bias=False)
 
     def forward(self, x: Tensor, rotate: Rotate, mask: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
-        """Take tokens, (batch, seq_len, dim); return what each gathered from those that it reads, in the same shape.
+        """Take tokens, (batch, seq_len, dim); return what each gathered from those it attends to, in the same shape.
 
         Args:
             x: shape (batch, seq_len, dim).

@@ -19,20 +19,20 @@ def swiglu_hidden_dim(dim: int, multiple_of: int = 256, multiplier: float = 1.0)
     Args:
         dim: channels of a token.
         multiple_of: what the hidden size must be a multiple of, for the hardware's sake.
-        multiplier: Llama 2 70B and Llama 3 have larger layers than the rule gives, by 1.3.
+        multiplier: for larger layers; 1.3 in Llama 2 70B and Llama 3 8B and 70B, other sizes differ (`presets`).
 
     Raises:
         ValueError: if one of them is not positive.
     """
     if dim < 1 or multiple_of < 1 or multiplier <= 0:
         raise ValueError(f"dim ({dim}), multiple_of ({multiple_of}) and multiplier ({multiplier}) must all be positive")
-    # Cut to a whole number twice, as in Meta's code: the published sizes depend on it.
+    # Cut to a whole number twice, as in Meta's code.
     hidden_dim = int(multiplier * int(2 * 4 * dim / 3))
     return multiple_of * -(-hidden_dim // multiple_of)
 
 
 class GeluMLP(nn.Module):
-    """down(gelu(up(x))), with biases, as in GPT-2: the activation stands between the layers, none after them.
+    """down(gelu(up(x))), with biases, as in GPT-2 (but with the exact GELU); no activation comes after down.
 
     Args:
         dim: channels of a token.

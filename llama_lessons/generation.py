@@ -4,7 +4,7 @@ The first step (prefill) reads whole prompts into the cache of keys and values, 
 (decode) reads a single token, which attends to the cache. Only the last position's scores are asked for, since a choice
 needs no others.
 
-Prompts of unequal length are filled up on the left, so that all rows end, and go on, in the same column; a
+Prompts of unequal length are padded on the left, so that all rows end, and go on, in the same column; a
 mask keeps the padding from being read. A row's tokens are those that it would have got alone, but for dynamic
 NTK and LongRoPE: these change the frequencies of all rows by the length of the longest.
 
@@ -30,7 +30,7 @@ PREFILL = 512  # tokens of a prompt that are read at once
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
-    """Put all but the k highest logits of each row to -inf (Fan et al. 2018, section 5.1).
+    """Set all but the k highest logits of each row to -inf (Fan et al. 2018, section 5.1).
 
     Args:
         logits: shape (..., vocab_size).
@@ -48,7 +48,7 @@ def keep_top_k(logits: Tensor, k: int) -> Tensor:
 
 
 def keep_top_p(logits: Tensor, p: float) -> Tensor:
-    """Put to -inf all but the smallest set of tokens whose probability reaches p (Holtzman et al. 2020, eq. 2-3).
+    """Set to -inf all but the smallest set of tokens whose probability reaches p (Holtzman et al. 2020, eq. 2-3).
 
     The most probable tokens are taken until their sum is at least p: the token that reaches p is the last one
     in, so there is always one.
@@ -67,7 +67,7 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     if p == 1:
         return logits  # sums of float32 may reach 1 before the last token is in
     probabilities, ids = logits.float().softmax(-1).sort(dim=-1, descending=True, stable=True)
-    # What the more probable tokens have together; from the token on at which that reaches p, none is kept.
+    # The probability of all more probable tokens; a token is kept while this is below p.
     before = F.pad(probabilities.cumsum(-1)[..., :-1], (1, 0))
     return logits.masked_fill((before >= p).scatter(-1, ids, before >= p), -torch.inf)
 
@@ -91,7 +91,7 @@ def _keep_top_p_fast(logits: Tensor, p: float) -> Tensor:
 def draw(probabilities: Tensor, generators: Sequence[Generator] | None = None) -> Tensor:
     """Draw a token for each row by inverse transform sampling.
 
-    The first token up to which the probabilities add up to more than u, where u is drawn evenly from [0, 1): a
+    The first token up to which the probabilities add up to more than u, where u is uniform on [0, 1): a
     token of probability p is drawn with probability p. torch.multinomial does the same with a random number for
     each token of the vocabulary, and takes several times as long.
 
@@ -112,7 +112,7 @@ def draw(probabilities: Tensor, generators: Sequence[Generator] | None = None) -
     totals = cumulative[:, -1:]
     _check_finite(totals.log())
     u = [torch.rand(1, 1, generator=g, device="cpu") for g in generators or [None] * probabilities.shape[0]]
-    # The first place at which cumulative > u * totals; a search by halves, since cumulative rises.
+    # The first place at which cumulative > u * totals; a binary search, since cumulative rises.
     return torch.searchsorted(cumulative, torch.cat(u).to(totals.device) * totals, right=True).squeeze(-1)
 
 

@@ -1,7 +1,11 @@
-"""Lesson 09. Llama: token embedding, a stack of pre-norm blocks, a last norm, and a logit for each token.
+"""Lesson 09. Llama: token embedding, a stack of pre-norm blocks, a last norm, and logits over the vocabulary.
 
 A block adds to the residual stream twice: first what attention gathered from earlier tokens, then what the
 feed-forward layer made of it. Each reads the stream through a norm; the stream itself is never normalised.
+
+Positions: `count_positions` counts them, `rope` rotates queries and keys by them. Padding: `count_positions` skips
+it, `causal_mask` hides it. Norms, rotation and softmax are computed in float32 at least, all else in the weights'
+dtype.
 
 Not done here: dropout (Llama has none), and other parts than Llama's, which `workbench` puts into this model.
 
@@ -19,7 +23,7 @@ from llama_lessons.feed_forward import SwiGLU
 from llama_lessons.norms import RMSNorm
 from llama_lessons.rope import RotaryEmbedding, Rotate
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # for the annotation alone: most Llamas have no scaling
     from llama_lessons.rope_scaling import RopeScaling
 
 __all__ = ["Block", "Llama", "LlamaConfig", "count_positions", "rotary_embedding"]
@@ -37,7 +41,7 @@ class LlamaConfig:
         n_kv_heads: key/value heads, a divisor of n_heads.
         head_dim: channels of one head; n_heads * head_dim need not equal dim.
         hidden_dim: channels inside the feed-forward layer.
-        max_seq_len: longest text of the training. Llama reads longer ones too, but worse.
+        max_seq_len: longest sequence of the training. Llama reads longer ones too, but worse.
         rope_theta: base of the rotary frequencies.
         rope_scaling: how the frequencies are changed for longer texts, if they are.
         norm_eps: eps of every norm.
@@ -110,7 +114,7 @@ class Llama(nn.Module):
         config: sizes and constants.
     """
 
-    position_limit: int | None = None  # positions that the model has: RoPE has no last one
+    position_limit: int | None = None  # positions that the model has, for `generation`: RoPE has no last one
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
@@ -140,9 +144,11 @@ class Llama(nn.Module):
         Args:
             tokens: token ids, shape (batch, seq_len).
             positions: where they stand, shape (seq_len,) or (batch, seq_len); by default how many tokens come before.
+                They set the rotation alone: a token attends to those before it in the row.
             attention_mask: True at tokens and False at padding, bool, shape (batch, cached + seq_len); by default
                 there is no padding. Padding may stand on either side; the logits at padding mean nothing.
-            cache: from `new_cache`; the tokens follow those that it holds, and are kept in it.
+            cache: from `new_cache`; the tokens follow those that it holds, and are kept in it. If padding is among
+                them, each later call needs the attention_mask too.
 
         Returns:
             Logits, shape (batch, seq_len, vocab_size).
@@ -161,7 +167,10 @@ class Llama(nn.Module):
         attention_mask: Tensor | None = None,
         cache: list[KVCache] | None = None,
     ) -> Tensor:
-        """Take what `forward` takes; return what the head reads, (batch, seq_len, dim)."""
+        """Take what `forward` takes; return the final hidden states, (batch, seq_len, dim).
+
+        Generation takes these, since it needs the head at the last token alone.
+        """
         self._check_tokens(tokens)
         if cache is not None and len(cache) != len(self.blocks):
             raise ValueError(f"cache holds {len(cache)} layers, but the model has {len(self.blocks)}: use new_cache")
@@ -169,7 +178,7 @@ class Llama(nn.Module):
         positions, mask = self.positions_and_mask(tokens, positions, attention_mask, cached)
         # (batch, seq_len) -> (batch, seq_len, dim)
         x = self.embed(tokens, positions)
-        # Its cosines and sines are computed once and serve all blocks.
+        # RoPE's cosines and sines are computed once and serve all blocks.
         rotate = self.rope(positions)
         for i, block in enumerate(self.blocks):
             x = block(x, rotate, mask, cache[i] if cache else None)
@@ -191,6 +200,7 @@ class Llama(nn.Module):
             )
         mask = None if attention_mask is None else causal_mask(seq_len, key_len, attention_mask)
         if positions is None:
+            # (key_len,) or (batch, key_len) -> the last seq_len of them
             positions = count_positions(key_len, attention_mask, tokens.device)[..., cached:]
         elif positions.shape not in ((seq_len,), (batch, seq_len)):
             raise ValueError(

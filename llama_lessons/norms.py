@@ -1,6 +1,8 @@
-"""Lesson 05. The two norms: LayerNorm takes off the mean and divides by the standard deviation, RMSNorm by the rms.
+"""Lesson 05. The two norms: LayerNorm subtracts the mean and divides by the standard deviation, RMSNorm by the
+root mean square alone.
 
-Both work on each token's vector by itself, in float32 at least: squares overflow in float16.
+Both work on each token's vector by itself, in float32 at least: squares overflow in float16. The gain is applied
+before the result is rounded; Hugging Face rounds first.
 
 Sources: Ba et al. 2016, "Layer Normalization"; Zhang and Sennrich 2019, "Root Mean Square Layer Normalization".
 """
@@ -31,9 +33,10 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
     _check_channels("weight", weight, x)
     compute_dtype = torch.promote_types(x.dtype, torch.float32)
     x, weight, dtype = x.to(compute_dtype), weight.to(compute_dtype), x.dtype
-    if x.is_cuda or not torch.is_grad_enabled():
+    # torch's fused kernel, where there is one. vecdot would be rounded to half precision under autocast.
+    if x.is_cuda or not torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):
         return F.rms_norm(x, weight.shape, weight, eps).to(dtype)
-    # On a CPU torch's rms_norm is no single kernel, and forwards and backwards together this is faster.
+    # With gradients on a CPU torch's rms_norm is no single kernel, and this is faster. (..., dim) -> (..., 1)
     mean_square = torch.linalg.vecdot(x, x).unsqueeze(-1) / x.shape[-1]
     return (x * torch.rsqrt(mean_square + eps) * weight).to(dtype)
 
@@ -67,7 +70,7 @@ def _check_channels(name: str, values: Tensor, x: Tensor) -> None:
     if x.ndim < 1 or values.shape != x.shape[-1:]:
         raise ValueError(f"{name} {tuple(values.shape)} must hold one number for each channel of x {tuple(x.shape)}")
     if not x.is_floating_point():
-        raise ValueError(f"x must hold floating point numbers, not {x.dtype}: its root mean square is no whole number")
+        raise ValueError(f"x must hold floating point numbers, not {x.dtype}")
 
 
 class RMSNorm(nn.Module):

@@ -1,15 +1,16 @@
 """Lesson 03. Rotary position embeddings: rotate each pair of channels by an angle that grows with the position.
 
-RoPE adds nothing and learns nothing. Queries and keys are cut into pairs of channels, and the pair
-with frequency f is rotated by the angle position * f. The same extra angle for both leaves their inner
-product as it is, so positions change scores by the distance between two tokens alone.
+RoPE has no parameters, and adds no vector. Queries and keys are cut into pairs of channels, and the pair
+with frequency f is rotated by the angle position * f. Rotating a query and a key by the same extra angle keeps
+their dot product, so scores depend on positions through the distance between two tokens alone. Values are not
+rotated: they are what is read, and say nothing about where.
 
 Which channels make a pair is a convention, called the layout here:
 
 - "half": channel i goes with channel i + head_dim / 2 (Hugging Face).
 - "interleaved": channel 2i goes with channel 2i + 1 (the paper, Meta, and llama.cpp for Llama models).
 
-A checkpoint is right in one layout only; `to_interleaved` and `to_half` reorder its weights.
+A checkpoint works in the layout of its training only; `to_interleaved` and `to_half` reorder its weights.
 Not done here: changes of the frequencies for longer contexts, which are lesson 04.
 
 Source: Su et al. 2021, "RoFormer: Enhanced Transformer with Rotary Position Embedding".
@@ -41,7 +42,7 @@ Rotate = Callable[[Tensor], Tensor]  # queries or keys, (batch, heads, seq_len, 
 def rope_frequencies(head_dim: int, theta: float = 10_000.0) -> Tensor:
     """Angle by which each channel pair turns from one position to the next (RoFormer, section 3.2.2).
 
-    frequency[i] = theta ** (-2 i / head_dim), the same as of the sinusoids
+    frequency[i] = theta ** (-2 i / head_dim), as in the sinusoidal position embeddings of Vaswani et al.
 
     Args:
         head_dim: channels of one head, even.
@@ -68,14 +69,14 @@ def rope_tables(positions: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]
     at position 1,000,000 as at 0.
 
     Args:
-        positions: integer positions from 0, shape (seq_len,) or (batch, seq_len), starting anywhere.
+        positions: integers, shape (seq_len,) or (batch, seq_len), from any start.
         frequencies: radians per position, shape (head_dim // 2,).
 
     Returns:
         cos and sin, each of shape (*positions.shape, head_dim // 2), float32, on the device of positions.
 
     Raises:
-        ValueError: if positions are not integers or have another rank, or frequencies are not one row.
+        ValueError: if positions are not integers or have another rank, or frequencies are not 1-D.
     """
     if positions.is_floating_point() or positions.is_complex() or positions.dtype == torch.bool:
         raise ValueError(f"positions must be integers, not {positions.dtype}")
@@ -85,12 +86,15 @@ def rope_tables(positions: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]
         raise ValueError(f"frequencies must be (head_dim // 2,), not {tuple(frequencies.shape)}")
     # Apple's mps has no float64: the angles are taken on the CPU there.
     device = "cpu" if positions.device.type == "mps" else positions.device
+    # (..., seq_len) -> (..., seq_len, head_dim // 2)
     angles = positions.to(device, torch.float64)[..., None] * frequencies.to(device, torch.float64)
     return angles.cos().float().to(positions.device), angles.sin().float().to(positions.device)
 
 
 def apply_rope(x: Tensor, cos: Tensor, sin: Tensor, layout: Layout = "half") -> Tensor:
     """Rotate each channel pair (a, b) of x to (a cos - b sin, b cos + a sin) (RoFormer, eq. 34).
+
+    The formula, to be read. A model uses `RotaryEmbedding`, which is equal to it and faster.
 
     Args:
         x: queries or keys, shape (batch, n_heads, seq_len, head_dim), or with fewer leading axes.
@@ -147,8 +151,8 @@ def _check_tables(x: Tensor, cos: Tensor, sin: Tensor) -> None:
 def to_interleaved(weight: Tensor, n_heads: int) -> Tensor:
     """Reorder the rows of a query or key projection from layout "half" to "interleaved".
 
-    In each head, rows i and i + head_dim / 2 become neighbours 2i and 2i + 1. Rotated in its own layout,
-    each version gives the same scores.
+    In each head, rows i and i + head_dim / 2 become neighbours 2i and 2i + 1. Each version, rotated in its own
+    layout, gives the same scores.
 
     Args:
         weight: shape (n_heads * head_dim, ...): a projection's weight, or its bias.
@@ -175,7 +179,7 @@ def _swap_row_axes(weight: Tensor, n_heads: int, head_shape: tuple[int, int]) ->
     rows = weight.shape[0]
     if n_heads <= 0 or rows % n_heads or (rows // n_heads) % 2:
         raise ValueError(f"rows ({rows}) must be n_heads ({n_heads}) times an even head_dim")
-    # (n_heads, 2, head_dim // 2, ...) and back, or the other way round
+    # to_interleaved: (n_heads * head_dim, ...) -> (n_heads, 2, head_dim // 2, ...) -> (n_heads, head_dim // 2, 2, ...)
     return weight.unflatten(0, (n_heads, *head_shape)).transpose(1, 2).flatten(0, 2)
 
 
@@ -215,7 +219,7 @@ class RotaryEmbedding(nn.Module):
                 x = torch.addcmul(x * wide_cos, x.roll(x.shape[-1] // 2, dims=-1), signed_sin.to(x.dtype))
             else:
                 # (a + ib)(cos + i sin); a view as complex numbers has to start at an even place in memory
-                x = x.clone() if x.storage_offset() % 2 else x.contiguous()
+                x = x.clone(memory_format=torch.contiguous_format) if x.storage_offset() % 2 else x.contiguous()
                 x = torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2))) * cos_and_sin).flatten(-2)
             return x.to(dtype)
 

@@ -1,7 +1,7 @@
 """Lesson 10. Training: let a model guess each next token, and move its weights towards what would have been right.
 
 A step draws windows of text, measures the loss, clips the gradients to a norm and lets AdamW move the weights, at
-a learning rate that rises in a line and falls along a cosine. A run with a folder is kept there, and goes on
+a learning rate that rises linearly and falls along a cosine. A run with a folder is kept there, and goes on
 where Ctrl-C ended it, bit for bit.
 
 Not done here: several processes, float16 with its scaled loss, and drawing the first weights. A model may be
@@ -96,7 +96,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     """Sort parameters for AdamW: matrices decay; embeddings, norms and biases do not.
 
     Decay pulls a weight towards 0. A matrix can stay small without harm; a norm's gain has no reason to be near
-    0, and the row of a rare token would fade between its occurrences. A weight tied to an embedding is one.
+    0, and the row of a rare token would fade between its occurrences. A tied weight counts as an embedding.
 
     Args:
         model: see `parameter_roles` for what it may be made of. Frozen parameters are left out.
@@ -117,7 +117,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 
 def learning_rate(step: int, *, warmup_steps: int, total_steps: int, peak: float, lowest: float) -> float:
-    """Learning rate of a step: up in a line, then down along half a cosine (Touvron et al., section 2.3).
+    """Learning rate of a step: up linearly, then down along half a cosine (Touvron et al., section 2.3).
 
     warmup:  peak * (step + 1) / (warmup_steps + 1)
     after:   lowest + (peak - lowest) * (1 + cos(pi * share)) / 2, with share from 0 to 1
@@ -150,7 +150,7 @@ class TrainSettings:
     """How to train.
 
     Args:
-        total_steps: times that the weights are moved.
+        total_steps: updates of the weights.
         batch_size: windows that each step learns from.
         seq_len: tokens that the model reads of a window; it predicts as many, the last one beyond them.
         peak_lr: highest learning rate.
@@ -249,8 +249,8 @@ def train(
     windows = _validation_windows(validation, settings, device)
     started, rng = time.perf_counter() - history.seconds, rng_states(device)
     model.train()
-    hidden = not progress or plain()
-    with tqdm(total=settings.total_steps, initial=len(history.losses), unit="step", disable=hidden) as bar:
+    quiet = not progress or plain()
+    with tqdm(total=settings.total_steps, initial=len(history.losses), unit="step", disable=quiet) as bar:
         try:
             for step in range(len(history.losses), settings.total_steps):
                 if step % settings.eval_every == 0:
@@ -296,7 +296,7 @@ def _validate(
 
 
 def _check_finite(step: int, loss: float, grad_norm: float, settings: TrainSettings, file: RunFile) -> None:
-    # Before the weights are moved, so that nothing spoils them.
+    # Before the weights are updated, so that nothing spoils them.
     if not (math.isfinite(loss) and math.isfinite(grad_norm)):
         kept = f"{file.path} is as it was" if file.exists else "no checkpoint was kept"
         raise RuntimeError(

@@ -1,6 +1,7 @@
 """Lessons 01 to 09. The workbench: the model of `llama` with one part exchanged, so that a part can be judged alone.
 
-A `Decoder` does what a `Llama` does, and its parts are passed in. With `Parts()` it is a Llama; with `ARTICLE_PARTS`
+A `Decoder` does what a `Llama` does, and its parts are passed in. Sizes stay those of the config: for the GELU layer
+with as many parameters as SwiGLU, set hidden_dim to 1.5 times. With `Parts()` it is a Llama; with `ARTICLE_PARTS`
 it is the model that most articles describe; `dataclasses.replace` exchanges one part.
 
 Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", for the articles' parts; Vaswani
@@ -48,7 +49,10 @@ class PreNormBlock(Block):
 
 
 class PostNormBlock(PreNormBlock):
-    """The original Transformer's order: each sum is normalised, so that no residual connection bypasses the norms."""
+    """The original Transformer's order: each sum is normalised, so that no residual connection bypasses the norms.
+
+    `Decoder` adds its last norm all the same, which the original does not have.
+    """
 
     def forward(self, x: Tensor, rotate: Rotate, mask: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
         """Take the residual stream, (batch, seq_len, dim), and what attention needs; return the stream."""

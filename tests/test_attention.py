@@ -110,6 +110,16 @@ def test_half_precision_is_rounded_once(attend, query_len, dtype):
     assert torch.equal(out, exact.to(dtype))
 
 
+@pytest.mark.parametrize("attend", WAYS)
+def test_a_row_that_reads_nothing_has_no_gradient_and_spoils_none(attend):
+    q, k, v = (torch.randn(1, 2, 3, 8, requires_grad=True) for _ in range(3))
+    allowed = torch.ones(3, 3, dtype=torch.bool)
+    allowed[1] = False
+    attend(q, k, v, allowed).square().sum().backward()
+    assert torch.equal(q.grad[:, :, 1], torch.zeros(1, 2, 8))
+    assert all(x.grad.isfinite().all() and x.grad.any() for x in (q, k, v))
+
+
 @pytest.mark.parametrize("query_len", [1, 3])
 def test_both_ways_agree_where_a_row_reads_nothing_and_on_nan(query_len):
     q, (k, v) = torch.randn(1, 4, query_len, 8), torch.randn(2, 1, 2, 4, 8)

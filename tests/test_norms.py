@@ -34,6 +34,15 @@ def test_agrees_with_torch_s_own():
     torch.testing.assert_close(rms_norm(x, weight), expected, atol=2e-6, rtol=2e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("gradients", [True, False])
+def test_autocast_rounds_nothing(dtype, gradients):
+    x, weight = 300 * torch.randn(2, 5, 64).abs(), torch.randn(64)  # squares overflow in float16
+    with torch.autocast("cpu", dtype=dtype), torch.set_grad_enabled(gradients):
+        got = rms_norm(x, weight)
+    torch.testing.assert_close(got, formula(x, weight, 1e-5).float(), atol=2e-6, rtol=2e-6)
+
+
 @pytest.mark.cuda
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_both_ways_agree_on_a_gpu(dtype):

@@ -253,6 +253,14 @@ def test_the_fast_way_is_the_formula(layout, dtype, batched):
     assert fast.dtype == dtype
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_fast_way_reads_any_memory_layout(layout):
+    memory = torch.randn(1 + 2 * 3 * 5 * 16)
+    x = memory[1:].view(2, 3, 16, 5).transpose(-1, -2)  # an odd offset, and no channel beside the next one
+    expected = rotate(x.contiguous(), torch.arange(5), layout)
+    torch.testing.assert_close(RotaryEmbedding(16, layout=layout)(torch.arange(5))(x), expected, atol=1e-6, rtol=0)
+
+
 def test_frequencies_are_those_of_the_sinusoids():
     assert torch.equal(rope_frequencies(64, 500_000.0), sinusoidal_frequencies(64, 500_000.0))
 
