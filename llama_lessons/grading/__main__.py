@@ -6,7 +6,9 @@ away afterwards. What counts are the verdicts that `check` gives in this run alo
 
 import argparse
 import json
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from tqdm import tqdm
@@ -46,11 +48,19 @@ def main(arguments: list[str] | None = None) -> int:
     asked = {lesson: known[lesson] for lesson in options.lessons or known}
     try:
         graded = _grade(asked, folder, options.cell_seconds)
+        _print_details(graded)
+        _print_points(graded)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print("Interrupted before the end: no points.", file=sys.stderr)
         return 130
-    _print_details(graded)
-    _print_points(graded)
+    except OSError as error:  # a closed pipe, as of `make grade | head`, or a full disk
+        with suppress(OSError):  # Python flushes stdout once more on leaving
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return 141  # what a shell reports of such a program
+        print(f"the verdicts cannot be written: {error}", file=sys.stderr)
+        return 2
     if options.json:
         try:
             options.json.write_text(json.dumps(as_json(graded), indent=1) + "\n", encoding="utf-8")
@@ -130,4 +140,4 @@ def as_json(graded: list[Graded]) -> dict:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit("stdout is closed, and the verdicts go there" if sys.stdout is None else main())

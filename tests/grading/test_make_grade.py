@@ -2,7 +2,10 @@
 
 import json
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +13,7 @@ from nbformat.v4 import new_code_cell, new_output
 
 from llama_lessons.grading.__main__ import main
 from llama_lessons.grading.exercise import REGISTRY, lessons
+from tools.cells import ROOT
 
 FAILURE = [new_output("error", ename="CheckFailed", evalue="not right yet", traceback=["CheckFailed: not right yet"])]
 
@@ -309,3 +313,19 @@ def test_json_that_cannot_be_written_is_said_after_the_points(tmp_path, capsys):
 def test_a_folder_for_json_that_is_not_there_is_named_before_anything_runs(tmp_path, capsys):
     assert main(["--exercises", str(tmp_path), "--json", str(tmp_path / "nowhere" / "points.json")]) == 2
     assert "nowhere" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="for Linux")
+@pytest.mark.parametrize(
+    ("stream", "code", "said"),
+    [
+        ("| true", 141, ""),
+        ("> /dev/full", 2, "the verdicts cannot be written: [Errno 28] No space left on device"),
+        (">&-", 1, "stdout is closed, and the verdicts go there"),
+    ],
+)
+def test_what_cannot_be_shown_is_one_line_and_a_code(tmp_path, stream, code, said):
+    command = f"{sys.executable} -m llama_lessons.grading 00_start_here --exercises {tmp_path} {stream}"
+    shell = ["bash", "-c", f"{command}; exit ${{PIPESTATUS[0]}}"]
+    done = subprocess.run(shell, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr.strip()) == (code, said)
