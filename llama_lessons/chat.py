@@ -113,7 +113,7 @@ def text_pieces(tokenizer: Tokenizer, tokens: Iterable[int]) -> Iterator[str]:
     """Decode tokens as they come, without breaking characters; control tokens are left out.
 
     In byte-level BPE a token may end amid the bytes of a character. They are held back until the rest has come;
-    what never gets complete is handed out at the end, as U+FFFD.
+    what never gets complete is yielded at the end, as U+FFFD.
 
     Yields:
         Pieces of text, none empty. Joined, they are what the tokenizer makes of all tokens at once.

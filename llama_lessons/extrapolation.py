@@ -1,9 +1,9 @@
 """Reading past the length that a model was trained on: ALiBi, and RoPE with other frequencies.
 
-ALiBi turns nothing. It takes from each score a penalty that grows with the distance, so no position is new.
+ALiBi rotates nothing. It takes from each score a penalty that grows with the distance, so no position is new.
 
 A RoPE model has seen its pairs of channels at the angles of original_max_seq_len positions; the slow ones have not
-even come round once. Scaling turns pairs more slowly, so that a text `factor` times as long stays within known
+even come round once. Scaling rotates pairs more slowly, so that a text `factor` times as long stays within known
 angles. The kinds differ in which pairs pay for it:
 
 - linear, or position interpolation: each pair, by the whole factor.

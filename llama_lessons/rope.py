@@ -40,13 +40,13 @@ Rotate = Callable[[Tensor], Tensor]  # queries or keys, (batch, heads, seq_len, 
 
 
 def rope_frequencies(head_dim: int, theta: float = 10_000.0) -> Tensor:
-    """Angle by which each channel pair turns from one position to the next (RoFormer, section 3.2.2).
+    """Angle by which each channel pair is rotated from one position to the next (RoFormer, section 3.2.2).
 
     frequency[i] = theta ** (-2 i / head_dim), as in the sinusoidal position embeddings of Vaswani et al.
 
     Args:
         head_dim: channels of one head, even.
-        theta: base of the frequencies; a larger one turns the slow pairs more slowly still.
+        theta: base of the frequencies; a larger one makes the slow pairs slower still.
 
     Returns:
         Radians per position, shape (head_dim // 2,), float64 on the CPU, fastest pair first. In float64
@@ -56,14 +56,14 @@ def rope_frequencies(head_dim: int, theta: float = 10_000.0) -> Tensor:
         ValueError: if head_dim is odd or not positive, or theta is not positive.
     """
     if head_dim <= 0 or head_dim % 2:
-        raise ValueError(f"head_dim ({head_dim}) must be even and positive: RoPE turns channels in pairs")
+        raise ValueError(f"head_dim ({head_dim}) must be even and positive: RoPE rotates channels in pairs")
     if not theta > 0:
         raise ValueError(f"theta ({theta}) must be positive")
     return theta ** -(torch.arange(0, head_dim, 2, dtype=torch.float64, device="cpu") / head_dim)
 
 
 def rope_tables(positions: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of the angle by which each pair turns at each position (RoFormer, eq. 34).
+    """Cosine and sine of the angle of each pair at each position (RoFormer, eq. 34).
 
     The angle is taken in float64 and only its cosine and sine are rounded, so that a table is as exact
     at position 1,000,000 as at 0.

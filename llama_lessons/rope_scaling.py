@@ -2,13 +2,13 @@
 
 A settings object is one kind of scaling with its numbers: frozen, checked when it is made, equal to any other with the
 same numbers. Whatever its kind, it answers two questions: which frequencies for a text of this length, and by what
-to multiply what is turned. It works them out with the functions of `extrapolation`, which say what the numbers mean.
+to multiply what is rotated. It works them out with the functions of `extrapolation`, which say what the numbers mean.
 
 `read_rope_scaling` makes one from the keys of a Hugging Face config, and `rope_parameters` writes them again. The keys
 are those that transformers defines; config.json holds them under "rope_scaling" or, in newer files,
 "rope_parameters".
 
-Not done here: frequencies that differ from layer to layer, and heads that are turned only in part.
+Not done here: frequencies that differ from layer to layer, and heads that are rotated only in part.
 
 Sources: transformers, modeling_rope_utils.py, for the keys and what stands in for absent ones; Peng et al. 2023,
 "YaRN", section 3.4, for the factor of queries and keys.
@@ -100,7 +100,7 @@ class LinearScaling(_Scaling):
 class DynamicNTKScaling(_ScalingFromLength):
     """The settings of `dynamic_ntk_frequencies`.
 
-    A cached key keeps the angle of the length at which it came, so a text read token by token is turned otherwise
+    A cached key keeps the angle of the length at which it came, so a text read token by token is rotated otherwise
     than the same text read at once.
     """
 
@@ -226,7 +226,7 @@ def read_rope_scaling(parameters: Mapping[str, Any] | None, max_seq_len: int) ->
     found.pop("rope_theta", None)
     part = found.pop("partial_rotary_factor", 1)
     if part != 1:
-        raise ValueError(f"partial_rotary_factor ({part}) must be 1: Llama turns whole heads")
+        raise ValueError(f"partial_rotary_factor ({part}) must be 1: Llama rotates whole heads")
     if rope_type is None and not found:
         return None
     if rope_type not in ("default", *_KINDS):
@@ -263,7 +263,7 @@ def rope_parameters(scaling: RopeScaling) -> dict[str, Any]:
 
 
 class ScaledRotaryEmbedding(RotaryEmbedding):
-    """A `RotaryEmbedding` with scaled frequencies, which also multiplies what it turns by attention_factor.
+    """A `RotaryEmbedding` with scaled frequencies, which also multiplies what it rotates by attention_factor.
 
     Queries and keys both carry that factor, so scores carry its square: a softmax of temperature
     1 / attention_factor ** 2 (YaRN, section 3.4). It costs nothing in attention, since the tables hold it.
@@ -285,7 +285,7 @@ class ScaledRotaryEmbedding(RotaryEmbedding):
         self.frequencies = scaling.frequencies(self.unscaled_frequencies, seq_len=1)
 
     def forward(self, positions: Tensor) -> Callable[[Tensor], Tensor]:
-        """Take positions, (seq_len,) or (batch, seq_len); return the function x -> x turned there.
+        """Take positions, (seq_len,) or (batch, seq_len); return the function x -> x rotated there.
 
         The kinds that depend on the length count it up to the largest of these positions.
         """

@@ -60,11 +60,11 @@ def build_empty(config: LlamaConfig, n_tensors: int, path: Path) -> Llama:
     """
     if config.n_layers > n_tensors:  # millions of blocks would take ages to build
         raise ValueError(f"{path} lacks tensors: it has {n_tensors} for {config.n_layers} blocks")
-    with describing(path), torch.device("meta"), _WeightsUndrawn():
+    with describing(path), torch.device("meta"), _SkipInit():
         return Llama(config)
 
 
-class _WeightsUndrawn(TorchFunctionMode):
+class _SkipInit(TorchFunctionMode):
     # To draw on device "meta" torch imports a symbolic algebra system, for a second or two.
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}

@@ -128,7 +128,7 @@ def write_config(config: LlamaConfig, dtype: torch.dtype = torch.float32) -> dic
         UserWarning: if dim is no multiple of n_heads, which transformers 5 refuses.
 
     Raises:
-        ValueError: if Hugging Face has no words for it: a dynamic scaling from another length than max_seq_len.
+        ValueError: if Hugging Face has no key for it: a dynamic scaling from another length than max_seq_len.
     """
     if config.dim % config.n_heads:
         warnings.warn(

@@ -36,7 +36,7 @@ def save_hugging_face(model: Llama, folder: str | PathLike[str], max_shard_bytes
 
     Raises:
         ValueError: if the model has other parts or settings than Llama(model.config), which config.json could not
-            tell, or there are no words for its config. Nothing is written then.
+            tell, or Hugging Face has no key for its config. Nothing is written then.
         NotADirectoryError: if folder is a file.
     """
     if max_shard_bytes <= 0:
