@@ -61,7 +61,19 @@ TESTS = ["-r requirements-test.txt"]
 
 def test_without_a_target_it_lists_what_there_is(course: Course) -> None:
     listed = course.make().stdout
-    for target in ("lab", "grade", "test", "check", "format", "notebooks", "grader-report", "bench", "clean", "help"):
+    for target in (
+        "lab",
+        "grade",
+        "update",
+        "test",
+        "check",
+        "format",
+        "notebooks",
+        "grader-report",
+        "bench",
+        "clean",
+        "help",
+    ):
         assert f"make {target} " in listed
 
 
