@@ -18,7 +18,7 @@ from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
-from nbformat.v4 import new_markdown_cell, new_notebook
+from nbformat.v4 import new_markdown_cell, new_notebook, upgrade
 
 __all__ = ["UpdateError", "main", "merge_notebooks", "update"]
 
@@ -56,21 +56,22 @@ def update(root: Path) -> None:
     changes = {name: entry.split()[2:4] for entry, name in zip(raw[::2], raw[1::2], strict=False)}
     current = _current(root, list(changes))
     merged: dict[str, str] = {}
-    taken, aside, notes = [], [], []
+    taken, aside = [], []
+    print(f"Updating from {head[:7]} to {newest[:7]}; files that have changed: {len(changes)}.")
     for name, (old, new) in changes.items():
         if current[name] in (old, new, ABSENT):
             taken.append(name)
         elif new == ABSENT:
-            notes.append(f"{name}: the course no longer has it; yours stays")
+            print(f"{name}: the course no longer has it; yours stays")
         elif name.endswith(".ipynb") and (mine := _notebook(root / name)):
             handed = _parse(_git(root, "cat-file", "blob", old)) if old != ABSENT else new_notebook()
             merged[name], lines = merge_notebooks(handed, mine, _parse(_git(root, "cat-file", "blob", new)))
-            notes += [f"{name}: {line}" for line in lines]
+            print("".join(f"{name}: {line}\n" for line in lines), end="")
         else:
             aside.append(name)
 
     for name in aside:
-        notes.append(f"{name}: you had changed it; yours is now {_put_aside(root / name).name}")
+        print(f"{name}: you had changed it; yours is now {_put_aside(root / name).name}")
     if taken or aside:
         options = ("--worktree", "--pathspec-from-file=-", "--pathspec-file-nul")
         _git(root, "--literal-pathspecs", "restore", f"--source={newest}", *options, stdin="\0".join(taken + aside))
@@ -81,11 +82,8 @@ def update(root: Path) -> None:
     _git(root, "reset", "--quiet", newest)
 
     if changes.keys() & {"requirements.txt", "pyproject.toml"}:
-        notes.append(
-            "Its requirements have changed: `make lab` installs them, as does `pip install -r requirements.txt -e .`"
-        )
-    notes.append("If JupyterLab is open: File > Reload Notebook from Disk, for each notebook that it shows.")
-    print(f"Updated from {head[:7]} to {newest[:7]}; files that have changed: {len(changes)}.", *notes, sep="\n")
+        print("Its requirements have changed: `make lab` installs them, as does `pip install -r requirements.txt -e .`")
+    print("Done. If JupyterLab is open: File > Reload Notebook from Disk, for each notebook that it shows.")
 
 
 def merge_notebooks(handed: NotebookNode, mine: NotebookNode, newest: NotebookNode) -> tuple[str, list[str]]:
@@ -101,7 +99,7 @@ def merge_notebooks(handed: NotebookNode, mine: NotebookNode, newest: NotebookNo
     """
     old, new = ({cell.id: cell for cell in nb.cells} for nb in (handed, newest))
     ids = {cell.id for cell in mine.cells}
-    # Colab gives cells ids of its own.
+    # In a notebook that comes from Colab, ids are gone.
     by_source = {cell.source: cell.id for cell in handed.cells if cell.id not in ids}
     present: set[str] = set()
     changed: dict[str, NotebookNode] = {}
@@ -130,7 +128,7 @@ def merge_notebooks(handed: NotebookNode, mine: NotebookNode, newest: NotebookNo
             is_news = False
         if is_news:  # the learner has changed or removed it
             cells.append(_lay(cell))
-            notes.append(f"{name} has changed; your cell is as it was, and the course's new one stands below it")
+            notes.append(f"cell {name} has changed; yours is as it was, and the course's new one stands below it")
         cells += added[name]
     if kept := len(changed) + sum(map(len, added.values())):
         notes.insert(0, f"{kept} {'cell' if kept == 1 else 'cells'} of yours kept")
@@ -166,7 +164,7 @@ def _parse(text: str) -> NotebookNode:
 def _notebook(path: Path) -> NotebookNode | None:
     """The notebook at path, or None if it is not one."""
     try:
-        return _parse(path.read_text(encoding="utf-8"))
+        return upgrade(_parse(path.read_text(encoding="utf-8")))  # Colab's cells have no ids
     except Exception:  # whatever is wrong with it, the file will be put aside
         return None
 
