@@ -11,7 +11,7 @@ RUN := .venv/bin/python
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help lab grade test check lint format notebooks grader-report bench clean
+.PHONY: help lab grade update test check lint format notebooks grader-report bench clean
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,9 @@ lab: .venv/.course-installed ## open the course in JupyterLab (LAB_FLAGS=--no-br
 
 grade: .venv/.course-installed ## grade your exercises, all or one lesson's (LESSON=03_rope JSON=points.json)
 	@$(RUN) -m llama_lessons.grading $(LESSON) $(if $(JSON),--json "$(JSON)")
+
+update: .venv/.course-installed ## bring the course to its newest version, and keep your work in it
+	@$(RUN) -m llama_lessons.update
 
 test: lint ## for authors: lint, and run every test and every notebook (ARGS="-k rope")
 	$(RUN) -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(ARGS)

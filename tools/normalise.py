@@ -24,6 +24,17 @@ from tools.cells import EXERCISES, LESSONS, ROOT, SOLUTIONS, NotebookError, note
 from tools.setup_cell import write_setup
 
 CELL_TIMEOUT = 600  # seconds
+# What JupyterLab writes into a notebook as soon as its kernel has started, so that opening a lesson changes nothing
+# else. It adds Python's version to language_info, down to the patch; that one line is the learner's, not ours.
+KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+LANGUAGE_INFO = {
+    "codemirror_mode": {"name": "ipython", "version": 3},
+    "file_extension": ".py",
+    "mimetype": "text/x-python",
+    "name": "python",
+    "nbconvert_exporter": "python",
+    "pygments_lexer": "ipython3",
+}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 FILLERS = {"import", "from", "a", "an", "the"}
 TITLE = "# @title "  # in Colab's forms
@@ -68,10 +79,7 @@ def format_notebook(nb: NotebookNode, path: Path) -> NotebookNode:
     if faults:
         raise NotebookError("\n".join(faults))
     executed = nb.metadata.get("llama_lessons", {}).get("executed")
-    nb.metadata = {
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
-    }
+    nb.metadata = {"kernelspec": KERNELSPEC, "language_info": LANGUAGE_INFO}
     if executed and not is_exercise:
         nb.metadata["llama_lessons"] = {"executed": executed}
     nb.nbformat, nb.nbformat_minor = 4, 5

@@ -61,7 +61,8 @@ TESTS = ["-r requirements-test.txt"]
 
 def test_without_a_target_it_lists_what_there_is(course: Course) -> None:
     listed = course.make().stdout
-    for target in ("lab", "grade", "test", "check", "format", "notebooks", "grader-report", "bench", "clean", "help"):
+    targets = "lab grade update test check format notebooks grader-report bench clean help"
+    for target in targets.split():
         assert f"make {target} " in listed
 
 
@@ -146,3 +147,9 @@ def test_grade_takes_a_lesson_or_all(course: Course) -> None:
     assert (course.folder / "calls").read_text().splitlines()[-1] == "-m llama_lessons.grading --json points.json"
     course.make("grade")
     assert (course.folder / "calls").read_text().splitlines()[-1] == "-m llama_lessons.grading"
+
+
+def test_update_runs_the_course_s_own_and_fails_with_it(course: Course) -> None:
+    assert course.make("update").returncode == 0
+    assert (course.folder / "calls").read_text().splitlines()[-1] == "-m llama_lessons.update"
+    assert course.make("update", fail="llama_lessons.update").returncode != 0

@@ -9,7 +9,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
 from tools.cells import NotebookError, read, text
-from tools.normalise import execute, format_notebook, is_stale, main
+from tools.normalise import KERNELSPEC, LANGUAGE_INFO, execute, format_notebook, is_stale, main
 from tools.setup_cell import setup_source
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -91,10 +91,7 @@ def test_metadata_is_reduced_to_what_is_meant(make) -> None:
     nb.metadata = {"kernelspec": {"name": "mine", "display_name": "x"}, "widgets": {"state": {}}, "colab": {}}
     nb = format_notebook(nb, path)
     assert nb.cells[-1].metadata == {"tags": ["keep"], "name": "one"}
-    assert nb.metadata == {
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
-    }
+    assert nb.metadata == {"kernelspec": KERNELSPEC, "language_info": LANGUAGE_INFO}
 
 
 def test_counts_run_from_one_and_empty_cells_go(make) -> None:
