@@ -231,6 +231,17 @@ def test_what_was_loaded_lives_without_the_file(tmp_path):
     assert len(optimizer.state) == len(list(model.parameters()))
 
 
+def interrupt_at_call(number, module):
+    calls = []
+
+    def interrupt(*_):
+        calls.append(None)
+        if len(calls) == number:
+            raise KeyboardInterrupt
+
+    module.register_forward_pre_hook(interrupt)
+
+
 def test_tied_and_frozen_weights_come_back(tmp_path):
     def decoder():
         model = Decoder(replace(CONFIG, tied_embeddings=True))
@@ -240,14 +251,7 @@ def test_tied_and_frozen_weights_come_back(tmp_path):
     model, whole = decoder(), decoder()
     whole.load_state_dict(model.state_dict())
     expected = run(whole, None)
-    calls = []
-
-    def interrupt(*_):
-        calls.append(None)
-        if len(calls) == 9:
-            raise KeyboardInterrupt
-
-    model.register_forward_pre_hook(interrupt)
+    interrupt_at_call(9, model)
     assert run(model, tmp_path).interrupted
     history = run(resumed := decoder(), tmp_path)
     assert history.losses == expected.losses
@@ -272,14 +276,7 @@ def test_a_compiled_run_goes_on_plain_and_the_other_way_round(tmp_path, compiled
         torch.manual_seed(0)
         Parts().initialize(model)
     expected = run(whole, None)
-    calls = []
-
-    def interrupt(*_):
-        calls.append(None)
-        if len(calls) == 9:
-            raise KeyboardInterrupt
-
-    first.head.register_forward_pre_hook(interrupt)
+    interrupt_at_call(9, first.head)
     assert run(compiled(first) if compiled_first else first, tmp_path).interrupted
     history = run(then if compiled_first else compiled(then), tmp_path)
     assert history.losses == expected.losses
