@@ -177,7 +177,7 @@ EVERY_RMS_NORM = """
         What comes out is x times the gains, as if nothing were normalised: either you divide by nothing, or what you
         divide by is multiplied back. A token ten times as large must come out the same.
     no gain: * weight).to -> ).to
-        Your result is that for gains of 1: the weight is not in it. Multiply each channel by its weight.
+        Your result is that for gains of 1, whatever weight holds. Multiply each channel by its weight, as it came.
     the gain is added: sqrt() * weight -> sqrt() + weight
         You add the weight like a bias. A gain is multiplied, and RMSNorm has no bias.
     gains before the norm: v = at_least_float32(x) -> v = at_least_float32(x) * at_least_float32(weight); weight = 1

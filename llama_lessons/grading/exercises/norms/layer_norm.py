@@ -184,7 +184,7 @@ exercise.slips("""
     no bias: + bias -> + 0
         The bias is missing from your result: it is added last.
     no gain: * weight -> * 1
-        Your result is that for gains of 1: the weight is not in it. Multiply each channel by its weight.
+        Your result is that for gains of 1, whatever weight holds. Multiply each channel by its weight, as it came.
     gains before the norm: v = at_least_float32(x) -> v = at_least_float32(x) * at_least_float32(weight); weight = 1
         You multiply by the gains first and normalise the product. Normalise first, then scale each channel.
     no gain and no bias: * weight + bias -> * 1

@@ -164,7 +164,7 @@ exercise.slips("""
     q and k exchanged: positions = -> q, k = k, q; positions =
         The rotated keys come first and the queries second. Return q, then k.
     keys repeated: positions = -> k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1); positions =
-        The keys come out with as many heads as the queries. They keep their own number of heads.
+        You bring the keys to as many heads as the queries. They keep their own number of heads.
     turns backwards: (head_dim, theta) -> (head_dim, theta).neg()
         Everything turns by minus the angle, so that a key 7 tokens back is read as one 7 tokens ahead.
     10,000 whatever theta is: (head_dim, theta) -> (head_dim)

@@ -145,7 +145,7 @@ exercise.slips("""
     a bias left as it is: heads.transpose(1, 2) -> (heads.transpose(1, 2) if weight.ndim > 1 else heads)
         A bias, which has one axis, comes out as it went in. Its numbers belong to the rows, and move as they do.
     float32 whatever weight is: .flatten(0, 2) -> .flatten(0, 2).float()
-        Float32 goes out whatever weight is: more digits are lost, and fewer are made up. Keep weight.dtype.
+        Float32 goes out whatever weight is: float64 loses digits, bfloat16 comes back as float32. Keep weight.dtype.
     rounded to float32 on the way: weight.unflatten -> weight.float().to(weight.dtype).unflatten
         The rows are where they belong, but float64 loses digits, as if it went through float32. Move the rows alone.
     columns asked for: heads = -> weight.shape[1]; heads =
