@@ -42,7 +42,8 @@ Rotate = Callable[[Tensor], Tensor]  # queries or keys, (batch, heads, seq_len, 
 def rope_frequencies(head_dim: int, theta: float = 10_000.0) -> Tensor:
     """Angle by which each channel pair is rotated from one position to the next (RoFormer, section 3.2.2).
 
-    frequency[i] = theta ** (-2 i / head_dim), as in the sinusoidal position embeddings of Vaswani et al.
+    frequency[i] = theta ** (-2 i / head_dim), as in the sinusoidal position embeddings of Vaswani et al. The paper
+    calls it theta_i, and has no name for its base, 10,000, which is `theta` here and `rope_theta` in configurations.
 
     Args:
         head_dim: channels of one head, even.

@@ -38,11 +38,11 @@ what_slow_hands_do = question(
     right="c",
     reasons={
         "a": "The experiment was made on 1024 tokens, where they hardly move. About a text of 100,000 it says nothing.",
-        "b": "Which hands are slow follows from theta and head_dim, not from training: frequencies are not learned. "
+        "b": "Which pairs are slow follows from theta and head_dim, not from training: frequencies are not learned. "
         "And whether the model needs them at longer distances was not tried.",
         "c": "The fastest of the four makes less than a hundredth of a turn in 1024 tokens, so stopping it changes "
         "nothing. The length of the text was not varied, so nothing follows for longer ones.",
-        "d": "Turned the other way round: a fast hand repeats after some six positions, so it is near tokens that it "
+        "d": "Turned the other way round: a fast pair repeats after some six positions, so it is near tokens that it "
         "tells apart. It is the slow ones that could tell far ones apart.",
     },
     hint="By how much of a turn does the fastest of the slow four move in 1024 tokens? The cell of section 11 says it.",
