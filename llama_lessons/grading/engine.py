@@ -247,7 +247,8 @@ def _run(name: str, test: Callable, answer: Answer, limit: TimeLimit) -> Result:
         return Result(name, False, said(error.__cause__), _learner_trace(error.__cause__))
     except BaseException as error:
         # A result so odd that the test itself trips over it is the answer's fault, and no traceback of ours helps.
-        return Result(name, False, f"what was returned cannot be used ({said(error)})")
+        why = f"{answer.changed_input} was changed in place" if answer.changed_input else said(error)
+        return Result(name, False, f"what was returned cannot be used ({why})")
     return Result(name, True)
 
 
