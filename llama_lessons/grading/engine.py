@@ -36,8 +36,8 @@ _running: list[str] = []  # the exercise that is being graded
 class Answer:
     """The learner's function, with its inputs protected and its results checked for type.
 
-    Properties call it like the function itself. It notes whether a result of the right type ever came, whether an
-    input was ever changed in place, and what came before, since a later call may write into the same memory.
+    Properties call it like the function itself. It notes whether a result of the right type ever came, which input was
+    changed in place, and what came before, since a later call may write into the same memory.
     """
 
     def __init__(self, function: Callable, exercise: Exercise) -> None:
@@ -116,9 +116,8 @@ def grade(
 ) -> Verdict:
     """Run every property of `exercise` on `function`, and look for the misconception behind a failure.
 
-    It never raises for what the learner's code does. Where that code computes longer than `seconds`, or is
-    interrupted, the verdict says so; nothing after that point is run. Of what it prints, the verdict keeps what
-    belongs to the first property that failed.
+    It never raises for what the learner's code does. Where that code computes longer than `seconds`, or is interrupted,
+    the verdict says so; nothing after that is run. Of what it prints, the first failed property's part is kept.
 
     Args:
         exercise: what was asked.
