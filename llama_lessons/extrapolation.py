@@ -13,7 +13,7 @@ angles. The kinds differ in which pairs pay for it:
   factor, with a ramp between. YaRN also sharpens the softmax.
 - LongRoPE: each pair a number of its own, found by a search.
 
-Everywhere here, `frequencies` are radians a position, shape (head_dim // 2,), fastest pair first, as
+Everywhere here, `frequencies` are radians per position, shape (head_dim // 2,), fastest pair first, as
 `rope_frequencies` makes them; what comes back is like them in shape and dtype.
 
 Not done here: the settings of a model, which `rope_scaling` reads and applies; and training on longer text, which
