@@ -1,10 +1,10 @@
-"""Time of rotating queries and keys beside transformers' apply_rotary_pos_emb: forward, tables made beforehand."""
+"""Time of rotating queries and keys beside transformers' apply_rotary_pos_emb: as a model does it, tables made before."""
 
 import torch
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from benchmarks.side_by_side import Row, median_seconds
-from llama_lessons.rope import LAYOUTS, apply_rope, rope_frequencies, rope_tables
+from llama_lessons.rope import LAYOUTS, RotaryEmbedding, rope_frequencies, rope_tables
 
 __all__ = ["rows"]
 
@@ -22,13 +22,8 @@ def rows() -> list[Row]:
         cos, sin = rope_tables(torch.arange(shape[2]), rope_frequencies(shape[3]))
         # transformers' tables repeat each column and have a batch axis.
         their_cos, their_sin = (torch.cat((table, table), dim=-1)[None] for table in (cos, sin))
-        ours = {
-            layout: lambda q=q, k=k, cos=cos, sin=sin, layout=layout: (
-                apply_rope(q, cos, sin, layout),
-                apply_rope(k, cos, sin, layout),
-            )
-            for layout in LAYOUTS
-        }
+        rotations = {layout: RotaryEmbedding(shape[3], layout=layout)(torch.arange(shape[2])) for layout in LAYOUTS}
+        ours = {layout: lambda q=q, k=k, rotate=rotate: (rotate(q), rotate(k)) for layout, rotate in rotations.items()}
         theirs = {"transformers": lambda q=q, k=k, cos=their_cos, sin=their_sin: apply_rotary_pos_emb(q, k, cos, sin)}
         seconds = median_seconds(ours | theirs, rounds)
         for layout in LAYOUTS:
