@@ -1,4 +1,4 @@
-"""Time of rotating queries and keys beside transformers' apply_rotary_pos_emb: as a model does it, tables made before."""
+"""Time of rotating queries and keys as a model does it, beside transformers: forward, tables made before."""
 
 import torch
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
