@@ -1,4 +1,4 @@
-"""Reading past the length that a model was trained on: ALiBi, and RoPE with other frequencies.
+"""Lesson 04. Reading past the length that a model was trained on: ALiBi, and RoPE with other frequencies.
 
 ALiBi rotates nothing. It takes from each score a penalty that grows with the distance, so no position is new.
 
