@@ -12,7 +12,7 @@ from benchmarks.side_by_side import Row, median_seconds, weight_bytes_per_second
 from llama_lessons.attention import kv_cache_bytes
 from llama_lessons.checkpoints import load_gguf, load_gguf_tokenizer
 from llama_lessons.feed_forward import swiglu_hidden_dim
-from llama_lessons.generation import generate
+from llama_lessons.generation import generate, store_for_decoding_
 from llama_lessons.lab.materials import fetch
 from llama_lessons.llama import Llama, LlamaConfig
 
@@ -49,6 +49,7 @@ def _both(sizes: str, model: Llama, prompt: list[int], max_new_tokens: int, roun
     theirs = hugging_face(model)
     theirs.generation_config.eos_token_id = None  # as many tokens as ours
     tokens = torch.tensor([prompt])
+    store_for_decoding_(model)
     compiled = copy(model)  # the same weights
     compiled.hidden_states = torch.compile(model.hidden_states, dynamic=True)
     with torch.inference_mode():

@@ -108,7 +108,7 @@ class _Conversation:
 
         from llama_lessons import checkpoints
         from llama_lessons.chat import stop_tokens
-        from llama_lessons.generation import sample
+        from llama_lessons.generation import sample, store_for_decoding_
         from llama_lessons.lab.device import choose_device
 
         device = choose_device(args.device)
@@ -121,6 +121,7 @@ class _Conversation:
         else:
             self.tokenizer = checkpoints.load_gguf_tokenizer(path)
             self.model = checkpoints.load_gguf(path).to(device)
+        store_for_decoding_(self.model)
         if args.system is not None:
             if self.template is None:
                 raise ValueError("--system is for models that have a chat template; this one has none")

@@ -24,7 +24,7 @@ from torch import Generator, Tensor
 
 from llama_lessons.llama import Llama
 
-__all__ = ["draw", "generate", "keep_top_k", "keep_top_p", "sample", "stream"]
+__all__ = ["draw", "generate", "keep_top_k", "keep_top_p", "sample", "store_for_decoding_", "stream"]
 
 PREFILL = 512  # tokens of a prompt that are read at once
 
@@ -161,6 +161,21 @@ def _check_finite(largest: Tensor) -> None:
             f"logits of row {row} are not finite (NaN or infinity): the model's weights are damaged, or its numbers "
             "overflow; float16 does so above 65,504, bfloat16 and float32 do not"
         )
+
+
+@torch.no_grad()
+def store_for_decoding_(model: Llama) -> None:
+    """Store matrices that have more rows than columns column by column, so that a CPU reads them faster for one token.
+
+    Decoding is bound by memory: each token needs every weight once. A CPU's product of one vector with a matrix of
+    576 columns, row by row, gets about half of the memory's speed; column by column it gets nearly all of it.
+
+    Args:
+        model: changed in place, where it is on a CPU. Values, shapes and names stay; results do, but for rounding.
+    """
+    for parameter in model.parameters():
+        if parameter.is_cpu and parameter.ndim == 2 and parameter.shape[0] > parameter.shape[1]:
+            parameter.data = parameter.data.t().contiguous().t()
 
 
 def stream(

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from llama_lessons import generation
-from llama_lessons.generation import draw, generate, keep_top_k, keep_top_p, sample, stream
+from llama_lessons.checkpoints import load_hugging_face, save_hugging_face
+from llama_lessons.generation import draw, generate, keep_top_k, keep_top_p, sample, store_for_decoding_, stream
 from llama_lessons.llama import Llama, LlamaConfig
 from llama_lessons.rope_scaling import DynamicNTKScaling, LongRopeScaling
 from llama_lessons.workbench import ARTICLE_PARTS, Decoder
@@ -77,6 +78,21 @@ def test_compiled_it_is_one_graph_a_step_with_the_same_tokens(model):
     # fullgraph: a break in the graph is an error. The backend runs the graph as it is, without a compiler.
     compiled.hidden_states = torch.compile(model.hidden_states, dynamic=True, fullgraph=True, backend="eager")
     assert generate(compiled, PROMPTS[:1], 12) == generate(model, PROMPTS[:1], 12)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_stored_for_decoding_a_model_is_the_same(tied, tmp_path):
+    model = build(dataclasses.replace(TINY, tied_embeddings=tied))
+    tokens, before = generate(model, PROMPTS, 30), copy.deepcopy(model.state_dict())
+    store_for_decoding_(model)
+    assert model.head.weight.stride() == (1, TINY.vocab_size)
+    assert model.blocks[0].feed_forward.up_proj.weight.stride() == (1, TINY.hidden_dim)
+    assert model.blocks[0].feed_forward.down_proj.weight.is_contiguous()
+    assert (model.head.weight is model.embedding.weight) == tied
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+    assert generate(model, PROMPTS, 30) == tokens
+    save_hugging_face(model, tmp_path)
+    assert generate(load_hugging_face(tmp_path), PROMPTS, 30) == tokens
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
