@@ -68,9 +68,9 @@ def _both(sizes: str, model: Llama, prompt: list[int], max_new_tokens: int, roun
             warm_up=1,
         )
     # The embedding is looked up, one row a token; tied or not, the head is multiplied in full.
-    matrices = [tuple(module.weight.shape) for module in model.modules() if isinstance(module, torch.nn.Linear)]
-    weight_bytes = sum(rows * columns * 4 for rows, columns in matrices)
-    fastest = weight_bytes_per_second(matrices) / weight_bytes
+    linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    weight_bytes = sum(module.weight.nbytes for module in linear)
+    fastest = weight_bytes_per_second(weight_bytes) / weight_bytes
     return [
         Row(
             what=f"decoding, {way}: {sizes}",

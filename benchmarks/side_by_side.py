@@ -55,13 +55,11 @@ def matrix_products_per_second(size: int = 1024) -> float:
 
 
 @torch.inference_mode()
-def weight_bytes_per_second(shapes: list[tuple[int, int]]) -> float:
-    """Bytes of float32 weights a second in products of a matrix and a vector: the limit of decoding, a token at a time.
+def weight_bytes_per_second(n_bytes: int) -> float:
+    """Bytes of float32 weights per second in the product of one large matrix and a vector: the limit of decoding.
 
     Args:
-        shapes: of the matrices that a token is multiplied with, (rows, columns); together more than fit a cache.
+        n_bytes: of the matrix; more than fits a cache.
     """
-    weights = [torch.randn(shape) for shape in shapes]
-    vectors = {columns: torch.randn(1, columns) for _, columns in shapes}
-    products = {"products": lambda: [F.linear(vectors[weight.shape[1]], weight) for weight in weights]}
-    return sum(weight.nbytes for weight in weights) / median_seconds(products, rounds=10)["products"]
+    weight, vector = torch.randn(n_bytes // 4 // 4096, 4096), torch.randn(1, 4096)
+    return weight.nbytes / median_seconds({"product": lambda: F.linear(vector, weight)}, rounds=10)["product"]
