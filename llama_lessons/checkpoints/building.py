@@ -18,6 +18,7 @@ __all__ = [
     "check_names",
     "check_shape",
     "describing",
+    "plain_name",
     "put_weights",
     "read_value",
     "reading_tokenizer",
@@ -71,6 +72,11 @@ class _SkipInit(TorchFunctionMode):
         if getattr(func, "__module__", None) == "torch.nn.init":
             return args[0] if args else kwargs["tensor"]
         return func(*args, **kwargs)
+
+
+def plain_name(name: str) -> str:
+    """A module's or parameter's name without `_orig_mod`, in which torch.compile keeps what it compiles."""
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
 def check_names(stored: Iterable[str], wanted: Iterable[str], path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from llama_lessons.checkpoints.building import build_empty, check_names, check_shape
+from llama_lessons.checkpoints.building import build_empty, check_names, check_shape, plain_name
 from llama_lessons.checkpoints.hugging_face_format import CONFIG, DTYPES, INDEX, WEIGHTS, tensor_name, write_config
 from llama_lessons.llama import Llama
 
@@ -90,8 +90,8 @@ def _divide(weights: dict[str, Tensor], max_bytes: int) -> list[dict[str, Tensor
 
 
 def _plain_names(named: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    # torch.compile puts a module into another one, as its _orig_mod, which comes after it.
-    return {".".join(part for part in name.split(".") if part != "_orig_mod"): value for name, value in named}
+    # A compiled module comes before its _orig_mod, which takes its place here.
+    return {plain_name(name): value for name, value in named}
 
 
 def _check_plain(model: Llama) -> None:

@@ -23,6 +23,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from llama_lessons.checkpoints.building import plain_name
+
 __all__ = ["CHECKPOINT", "History", "RunFile", "fingerprint", "load_run", "rng_states", "save_run"]
 
 CHECKPOINT = "training.safetensors"
@@ -68,20 +70,15 @@ def fingerprint(model: nn.Module, settings: Any, **data: Tensor | None) -> dict[
     config = getattr(model, "config", None)
     if is_dataclass(config):
         names |= {f"config.{name}": value for name, value in _fields(config).items()}
-    names |= {f"module {_plain(name) or 'model'}": type(module).__name__ for name, module in model.named_modules()}
+    names |= {f"module {plain_name(name) or 'model'}": type(module).__name__ for name, module in model.named_modules()}
     for name, weight in _named_parameters(model).items():
         frozen = "" if weight.requires_grad else " frozen"
         names[f"weight {name}"] = f"{tuple(weight.shape)} {weight.dtype}{frozen}"
     return names | {name: _describe(tokens) for name, tokens in data.items()}
 
 
-def _plain(name: str) -> str:
-    # torch.compile puts a module inside another one, as its `_orig_mod`, and changes nothing that is kept here.
-    return ".".join(part for part in name.split(".") if part != "_orig_mod")
-
-
 def _named_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    return {_plain(name): parameter for name, parameter in model.named_parameters()}
+    return {plain_name(name): parameter for name, parameter in model.named_parameters()}
 
 
 def _fields(instance: Any) -> dict[str, str]:
