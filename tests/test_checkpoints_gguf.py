@@ -13,7 +13,7 @@ import transformers
 from tokenizers import pre_tokenizers
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
-from llama_lessons.checkpoints import load_gguf, load_gguf_tokenizer
+from llama_lessons.checkpoints import load_gguf, load_gguf_tokenizer, read_gguf
 from llama_lessons.generation import generate
 from llama_lessons.lab.materials import fetch
 from llama_lessons.lab.perplexity import perplexity
@@ -260,6 +260,21 @@ def test_optional_metadata_has_the_format_s_defaults(tmp_path):
         del values[f"llama.{key}"]
     weights = tensors(config)
     assert load_gguf(write(tmp_path / "a.gguf", weights, values)).config == config
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_weights_alone_are_the_file_s_by_its_names_and_in_its_layout(tmp_path, tied):
+    config = dataclasses.replace(CONFIG, tied_embeddings=tied)
+    stored = tensors(config)
+    path = write(tmp_path / "a.gguf", stored, metadata(config))
+    read, weights = read_gguf(path)
+    assert read == config
+    assert weights.keys() == stored.keys()
+    heads = {"attn_q": config.n_heads, "attn_k": config.n_kv_heads}
+    for name, rows in stored.items():
+        n_heads = heads.get(name.removesuffix(".weight").rpartition(".")[2])
+        wanted = rows if n_heads is None else permute(rows, n_heads)
+        assert torch.equal(weights[name], torch.as_tensor(wanted)), name
 
 
 def test_head_dim_may_differ_from_dim_over_heads(tmp_path):

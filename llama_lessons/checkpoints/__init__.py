@@ -6,7 +6,7 @@ Llama, is refused with a ValueError that names it, and no model comes back half 
 """
 
 from llama_lessons.checkpoints.chat_template import load_chat_template
-from llama_lessons.checkpoints.gguf_model import load_gguf
+from llama_lessons.checkpoints.gguf_model import load_gguf, read_gguf
 from llama_lessons.checkpoints.gguf_tokenizer import load_gguf_tokenizer
 from llama_lessons.checkpoints.hugging_face_load import load_hugging_face
 from llama_lessons.checkpoints.hugging_face_save import save_hugging_face
@@ -18,5 +18,6 @@ __all__ = [
     "load_gguf_tokenizer",
     "load_hugging_face",
     "load_hugging_face_tokenizer",
+    "read_gguf",
     "save_hugging_face",
 ]

@@ -7,6 +7,7 @@ each pair, which is how it stores Llama 3.1's rule.
 Not done here: other architectures. Files that need them are refused.
 """
 
+from collections.abc import Callable
 from os import PathLike
 
 import numpy as np
@@ -28,7 +29,7 @@ from llama_lessons.llama import Llama, LlamaConfig
 from llama_lessons.rope import to_half
 from llama_lessons.rope_scaling import LinearScaling, LongRopeScaling, RopeScaling, YarnScaling
 
-__all__ = ["load_gguf"]
+__all__ = ["load_gguf", "read_gguf"]
 
 # Our modules and llama.cpp's names for the same weights.
 _MODEL_NAMES = {"embedding": "token_embd", "norm": "output_norm", "head": "output"}
@@ -60,21 +61,45 @@ def load_gguf(path: str | PathLike[str]) -> Llama:
             not exactly those of the Llama that it describes. The message names the file and the tensor.
         OSError: if the file cannot be opened.
     """
-    file = GGUFFile(path)
-    config = _read_config(file)
-    model = build_empty(config, len(file.tensors), path)
-    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
-    check_names(file.tensors.keys() - {_ROPE_DIVISORS}, map(_gguf_name, shapes), path)
+    model, stored = _read(path)
     weights = {}
-    for name, shape in shapes.items():
-        weight = _read_weight(file, _gguf_name(name), shape)
+    for name, parameter in model.named_parameters():
+        weight = stored(name, parameter.shape)
         if name.endswith("q_proj.weight"):
-            weight = to_half(weight, config.n_heads)
+            weight = to_half(weight, model.config.n_heads)
         elif name.endswith("k_proj.weight"):
-            weight = to_half(weight, config.n_kv_heads)
+            weight = to_half(weight, model.config.n_kv_heads)
         weights[name] = weight
     put_weights(model, weights)
     return model
+
+
+def read_gguf(path: str | PathLike[str]) -> tuple[LlamaConfig, dict[str, Tensor]]:
+    """Read a Llama's config and weights from a GGUF file, and build nothing: for a model of your own.
+
+    Args:
+        path: see `load_gguf`.
+
+    Returns:
+        The config, and the weights in float32 by the file's own names, such as blk.0.attn_q.weight. Query and key rows
+        are in layout "interleaved". There is no output.weight where the head is tied to the embedding.
+
+    Raises:
+        ValueError, OSError: as `load_gguf`.
+    """
+    model, stored = _read(path)
+    weights = {_gguf_name(name): stored(name, parameter.shape) for name, parameter in model.named_parameters()}
+    return model.config, weights
+
+
+def _read(path: str | PathLike[str]) -> tuple[Llama, Callable[[str, tuple[int, ...]], Tensor]]:
+    """The file's Llama, still without weights, and what reads a weight of it by our name."""
+    file = GGUFFile(path)
+    config = _read_config(file)
+    model = build_empty(config, len(file.tensors), path)
+    wanted = [_gguf_name(name) for name, _ in model.named_parameters()]
+    check_names(file.tensors.keys() - {_ROPE_DIVISORS}, wanted, path)
+    return model, lambda name, shape: _read_weight(file, _gguf_name(name), shape)
 
 
 def _read_config(file: GGUFFile) -> LlamaConfig:
