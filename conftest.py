@@ -13,9 +13,10 @@ if IS_WORKER:
 
 
 def pytest_configure() -> None:
-    """Keep the progress of whoever runs the tests out of them, and that of one worker out of another's."""
-    if IS_WORKER or "LLAMA_LESSONS_PROGRESS" not in os.environ:
-        os.environ["LLAMA_LESSONS_PROGRESS"] = str(Path(tempfile.mkdtemp()) / "progress.json")
+    """Keep what whoever runs the tests has solved out of them, and what one worker solves out of another's."""
+    for variable, place in (("LLAMA_LESSONS_PROGRESS", "progress.json"), ("LLAMA_LESSONS_MINE", "my_llama")):
+        if IS_WORKER or variable not in os.environ:
+            os.environ[variable] = str(Path(tempfile.mkdtemp()) / place)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -24,6 +24,7 @@ __all__ = ["main"]
 EXAMPLES = """examples:
   python -m llama_lessons ask "What is the capital of France?"
   python -m llama_lessons ask --temperature 0.8 --top-p 0.9 "Write a poem about the sea."
+  python -m llama_lessons ask --mine "What is the capital of France?"
   python -m llama_lessons ask - < question.txt
   python -m llama_lessons chat
 """
@@ -115,13 +116,15 @@ class _Conversation:
         # Numbers out of range are refused before the model is loaded.
         sample(torch.zeros(1, 1), args.temperature, args.top_k, args.top_p)
         self.args, self.messages, self.template = args, [], checkpoints.load_chat_template(path)
-        if path.is_dir():
-            self.tokenizer = checkpoints.load_hugging_face_tokenizer(path)
-            self.model = checkpoints.load_hugging_face(path).to(device)
+        if args.mine:
+            from llama_lessons.lab.mine import assemble
+
+            self.model = assemble(path, say=_tell).model
         else:
-            self.tokenizer = checkpoints.load_gguf_tokenizer(path)
-            self.model = checkpoints.load_gguf(path).to(device)
-        store_for_decoding_(self.model)
+            self.model = (checkpoints.load_hugging_face if path.is_dir() else checkpoints.load_gguf)(path)
+        read_tokenizer = checkpoints.load_hugging_face_tokenizer if path.is_dir() else checkpoints.load_gguf_tokenizer
+        self.tokenizer = read_tokenizer(path)
+        store_for_decoding_(self.model.to(device))
         if args.system is not None:
             if self.template is None:
                 raise ValueError("--system is for models that have a chat template; this one has none")
@@ -186,6 +189,9 @@ def _parser() -> argparse.ArgumentParser:
         add("--system", metavar="TEXT", help="tell the model who it is and how to answer")
         add = command.add_argument_group("the model").add_argument
         add("--model", metavar="PATH", type=Path, help=MODEL)
+        add(
+            "--mine", action="store_true", help="your own code: my_llama, with the course's parts where it has none yet"
+        )
         add("--device", help="cpu, cuda or mps (default: LLAMA_LESSONS_DEVICE, else CUDA if there is one)")
     return parser
 

@@ -2,11 +2,12 @@
 
 import os
 
-__all__ = ["CACHE", "DEVICE", "FULL", "PLAIN", "PROGRESS", "VERDICTS", "plain"]
+__all__ = ["CACHE", "DEVICE", "FULL", "MINE", "PLAIN", "PROGRESS", "VERDICTS", "plain"]
 
 DEVICE = "LLAMA_LESSONS_DEVICE"  # cpu, cuda or mps: where lessons and checks run
 CACHE = "LLAMA_LESSONS_CACHE"  # the folder of the model and the texts
 PROGRESS = "LLAMA_LESSONS_PROGRESS"  # the file of a learner's points
+MINE = "LLAMA_LESSONS_MINE"  # the folder of my_llama, what the learner has solved
 PLAIN = "LLAMA_LESSONS_PLAIN"  # 1: plain text in place of cards, and no progress bars
 FULL = "LLAMA_LESSONS_FULL"  # 1, or names of stored results: run those long runs again
 VERDICTS = "LLAMA_LESSONS_VERDICTS"  # set by `make grade` alone: verdicts go out as data too, under this word

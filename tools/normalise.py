@@ -19,7 +19,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
-from llama_lessons.settings import PLAIN, PROGRESS
+from llama_lessons.settings import MINE, PLAIN, PROGRESS
 from tools.cells import EXERCISES, LESSONS, ROOT, SOLUTIONS, NotebookError, notebooks, read, short, text, where, write
 from tools.setup_cell import write_setup
 
@@ -109,7 +109,7 @@ def is_stale(nb: NotebookNode) -> bool:
 def execute(nb: NotebookNode, path: Path, allow_errors: bool = False) -> NotebookNode:
     """Run all cells in a fresh kernel in the notebook's folder, and return the notebook with its new outputs.
 
-    The learner's own progress is neither read nor changed.
+    The learner's own progress, and my_llama, are neither read nor changed.
 
     Raises:
         NotebookError: if a cell fails, unless allow_errors.
@@ -127,7 +127,7 @@ def execute(nb: NotebookNode, path: Path, allow_errors: bool = False) -> Noteboo
         on_cell_execute=lambda cell, cell_index: started.append(cell_index),
     )
     with tempfile.TemporaryDirectory() as scratch:
-        env = {**os.environ, PROGRESS: f"{scratch}/progress.json"}
+        env = {**os.environ, PROGRESS: f"{scratch}/progress.json", MINE: f"{scratch}/my_llama"}
         env.pop(PLAIN, None)
         try:
             client.execute(env=env)

@@ -1,13 +1,15 @@
 """Grade your own exercise notebooks: `python -m llama_lessons.grading [LESSON ...]`, or `make grade`.
 
 Each notebook is run from top to bottom in a fresh kernel, in a copy of its folder and of the course that is thrown
-away afterwards. What counts are the verdicts that `check` gives in this run alone; of several, the last.
+away afterwards. What counts are the verdicts that `check` gives in this run alone; of several, the last. Right answers
+of the learner's own folder go into my_llama; those of another folder, such as a student's, do not.
 """
 
 import argparse
 import json
 import os
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from tqdm import tqdm
 
 from llama_lessons.lab.device import choose_device
 
+from . import mine
 from .exercise import Exercise, lessons
 from .notebooks import CELL_SECONDS, COURSE, Graded, count_cells, grade_notebook
 from .report import headline, verdict_text
@@ -32,7 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all verdicts there too")
     options = parser.parse_args(arguments)
     known = lessons()
-    folder = options.exercises or next((f for f in (COURSE / "exercises", Path("exercises")) if f.is_dir()), None)
+    own = next((f for f in (COURSE / "exercises", Path("exercises")) if f.is_dir()), None)
+    folder = options.exercises or own
     try:
         choose_device()
         for lesson in options.lessons:
@@ -47,7 +51,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     asked = {lesson: known[lesson] for lesson in options.lessons or known}
     try:
-        graded = _grade(asked, folder, options.cell_seconds)
+        with tempfile.TemporaryDirectory() as scratch:
+            is_own = own is not None and folder.resolve() == own.resolve()
+            own_llama = mine.folder() if is_own else Path(scratch, mine.PACKAGE)
+            graded = _grade(asked, folder, own_llama, options.cell_seconds)
         _print_details(graded)
         _print_points(graded)
         sys.stdout.flush()
@@ -70,14 +77,14 @@ def main(arguments: list[str] | None = None) -> int:
     return int(not all(verdict.passed for one in graded for verdict in one.verdicts))
 
 
-def _grade(asked: dict[str, list[Exercise]], folder: Path, cell_seconds: float) -> list[Graded]:
+def _grade(asked: dict[str, list[Exercise]], folder: Path, own_llama: Path, cell_seconds: float) -> list[Graded]:
     """Grade the notebook of each lesson, and say of each exercise in one line how it went."""
     graded = []
     total = sum(count_cells(folder / f"{lesson}.ipynb") for lesson in asked)
     with tqdm(total=total, unit="cell", leave=False, disable=None) as bar:
         for lesson, exercises in asked.items():
             bar.set_description(lesson)
-            one = grade_notebook(folder / f"{lesson}.ipynb", exercises, cell_seconds, bar.update)
+            one = grade_notebook(folder / f"{lesson}.ipynb", exercises, own_llama, cell_seconds, bar.update)
             graded.append(one)
             for verdict in one.verdicts:
                 bar.write(_line(verdict, verdict.exercise in one.retried))

@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 
-from . import records
+from . import mine, records
 from .engine import grade
 from .exercise import REGISTRY, Exercise, find_exercise, lessons
 from .records import Record
 from .report import BLUE, CheckFailed, card, quiet_terminal, show, show_verdict
+from .sources import CannotKeep
 
 __all__ = ["check", "hint", "progress"]
 
@@ -19,11 +20,11 @@ __all__ = ["check", "hint", "progress"]
 def check(function: Callable[..., Any], keep: bool = True) -> None:
     """Grade `function`; its own name says for which exercise.
 
-    Shows one line where it is right.
+    Shows one line where it is right. A part of the learner's own Llama is then kept in the package my_llama.
 
     Args:
         function: the answer.
-        keep: whether its points are kept; of all tries the best counts.
+        keep: whether its points and its code are kept; of all tries the best points count, and the last right code.
 
     Raises:
         CheckFailed: where it is not right, with what was expected, what came, and the misconception behind it.
@@ -43,6 +44,12 @@ def check(function: Callable[..., Any], keep: bool = True) -> None:
         attempts = 0 if verdict.unsolved else 1
         records.update(verdict.exercise, points=verdict.points, passed=verdict.passed, attempts=attempts)
     show_verdict(verdict)
+    if keep and exercise.name in mine.PARTS:
+        try:
+            mine.keep(exercise, function)
+        except CannotKeep as error:
+            text = f"{exercise.name} is right, and is not kept in my_llama: {error}."
+            show(text, card(text, "", BLUE))
 
 
 def hint(function: Callable[..., Any] | str) -> None:
@@ -66,6 +73,7 @@ def progress() -> None:
     kept = records.load()
     rows = [_lesson_row(lesson, exercises, kept) for lesson, exercises in lessons().items()]
     rows.append(("all lessons", sum(row[1] for row in rows), sum(row[2] for row in rows), ""))
+    own = _own_parts()
     lines = [f"{lesson:<22} {got:>5} of {full:>3} points   {still}".rstrip() for lesson, got, full, still in rows]
     cells = "".join(
         f'<tr><th scope="row" style="text-align: left">{lesson}</th><td>{got} of {full}</td>'
@@ -74,7 +82,13 @@ def progress() -> None:
     )
     titles = ("lesson", "points", "still open")
     head = "<tr>" + "".join(f'<th style="text-align: left">{title}</th>' for title in titles) + "</tr>"
-    show("\n".join(lines), card("Your points", f"<table><thead>{head}</thead><tbody>{cells}</tbody></table>", BLUE))
+    table = f"<table><thead>{head}</thead><tbody>{cells}</tbody></table>"
+    show("\n".join([*lines, own]), card("Your points", table + _div(own), BLUE))
+
+
+def _own_parts() -> str:
+    own = [part for part, owner in mine.owners().items() if owner == "yours"]
+    return f"my_llama: {len(own)} of {len(mine.PARTS)} parts are yours{': ' if own else ''}{', '.join(own)}"
 
 
 def _lesson_row(lesson: str, exercises: list[Exercise], kept: dict[str, Record]) -> tuple[str, int, int, str]:

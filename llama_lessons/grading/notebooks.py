@@ -21,7 +21,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 
-from llama_lessons.settings import PLAIN, PROGRESS, VERDICTS
+from llama_lessons.settings import MINE, PLAIN, PROGRESS, VERDICTS
 
 from .exercise import Exercise
 from .expect import visible
@@ -73,6 +73,7 @@ def count_cells(path: Path) -> int:
 def grade_notebook(
     path: Path,
     exercises: list[Exercise],
+    own_llama: Path,
     cell_seconds: float = CELL_SECONDS,
     progress: Callable[[], Any] = lambda: None,
 ) -> Graded:
@@ -81,10 +82,11 @@ def grade_notebook(
     Args:
         path: the notebook. Its folder and the course are copied, so that no cell changes what the next notebook finds.
         exercises: those of its lesson.
+        own_llama: the folder my_llama, which right answers go into, and later lessons read.
         cell_seconds: a cell is interrupted after that many.
         progress: called after each cell.
     """
-    run = _Run(path.stem, cell_seconds, progress)
+    run = _Run(path.stem, own_llama, cell_seconds, progress)
     nb = None
     try:
         nb = _read(path)
@@ -132,8 +134,8 @@ def _code_cells(nb: NotebookNode) -> list[NotebookNode]:
 class _Run:
     """One run of one notebook: what `check` said in it, and what went wrong besides."""
 
-    def __init__(self, lesson: str, cell_seconds: float, progress: Callable[[], Any]) -> None:
-        self.lesson, self.cell_seconds, self.progress = lesson, cell_seconds, progress
+    def __init__(self, lesson: str, own_llama: Path, cell_seconds: float, progress: Callable[[], Any]) -> None:
+        self.lesson, self.own_llama, self.cell_seconds, self.progress = lesson, own_llama, cell_seconds, progress
         self.word = secrets.token_hex()  # verdicts bear it, and a cell does not know it
         self.verdicts: list[Verdict] = []
         self.faults: list[str] = []
@@ -171,6 +173,7 @@ class _Run:
             paths = [str(Path(scratch, "course")), *filter(None, [os.environ.get("PYTHONPATH")])]
             env = os.environ | {
                 PROGRESS: str(Path(scratch, "progress.json")),
+                MINE: str(self.own_llama.absolute()),
                 PLAIN: "1",
                 VERDICTS: self.word,
                 "PYTHONPATH": os.pathsep.join(paths),

@@ -94,6 +94,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         command.append("--allow-root")
     own = {f"JUPYTER_{kind.upper()}_DIR": str(home / kind) for kind in ("config", "data", "runtime")}
     own |= {"IPYTHONDIR": str(home / "ipython"), "LLAMA_LESSONS_PROGRESS": str(home / "progress.json")}
+    own["LLAMA_LESSONS_MINE"] = str(home / "my_llama")
     own |= {"LLAMA_LESSONS_PLAIN": ""}
     with (home / "lab.log").open("wb") as log:
         server = subprocess.Popen(command, cwd=home, env=os.environ | own, stdout=log, stderr=subprocess.STDOUT)
