@@ -20,9 +20,7 @@ from .process_settings import settings_kept, use_ordinary_settings
 from .time_limit import TimeLimit
 from .verdict import Result, Verdict
 
-__all__ = ["TIME_LIMIT_SECONDS", "UNCHANGED", "Answer", "grade"]
-
-TIME_LIMIT_SECONDS = 10.0  # of computing
+__all__ = ["UNCHANGED", "Answer", "grade"]
 
 UNCHANGED = "leaves its inputs and its earlier results as they were"
 REMEMBERED = 100_000  # numbers of a result that is looked at again later
@@ -111,9 +109,7 @@ def _identical(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)
 
 
-def grade(
-    exercise: Exercise, function: Callable, seconds: float = TIME_LIMIT_SECONDS, briefly: bool = False
-) -> Verdict:
+def grade(exercise: Exercise, function: Callable, seconds: float | None = None, briefly: bool = False) -> Verdict:
     """Run every property of `exercise` on `function`, and look for the misconception behind a failure.
 
     It never raises for what the learner's code does. Where that code computes longer than `seconds`, or is interrupted,
@@ -122,7 +118,7 @@ def grade(
     Args:
         exercise: what was asked.
         function: the answer.
-        seconds: how long it may compute.
+        seconds: how long it may compute; by default what the exercise says.
         briefly: whether the first failure is enough, and nobody asks for the misconception behind it.
 
     Raises:
@@ -136,7 +132,7 @@ def grade(
     started = time.monotonic()
     _running.append(exercise.name)
     try:
-        found = _grade(exercise, unscripted(function), seconds, briefly)
+        found = _grade(exercise, unscripted(function), seconds or exercise.seconds, briefly)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # such as a signature that raises when it is read
@@ -154,6 +150,7 @@ def _grade(exercise: Exercise, function: Callable, seconds: float, briefly: bool
     found: dict[str, Any] = {}
     printed = Printed()
     started = time.monotonic()
+    usual = "a few seconds" if exercise.diagnose else "milliseconds"
     with settings_kept(), TimeLimit(seconds) as limit:
         try:
             for prop in exercise.properties:
@@ -174,15 +171,18 @@ def _grade(exercise: Exercise, function: Callable, seconds: float, briefly: bool
                     results.append(_unchanged(answer))
                 if not briefly and not all(result.passed for result in results):
                     with contextlib.redirect_stdout(Printed()):
-                        found["mistake"] = match_misconception(exercise, function, limit)
+                        if exercise.diagnose:
+                            found["mistake"] = limit.run(exercise.diagnose, answer)
+                        else:
+                            found["mistake"] = match_misconception(exercise, function, limit)
         except OutOfTime:
             found["problem"] = (
-                f"{exercise.name} was still running after {seconds:g} seconds of computing, where milliseconds are "
+                f"{exercise.name} was still running after {seconds:g} seconds of computing, where {usual} are "
                 "enough. Look for a loop that never ends, or takes very many steps"
             )
         except KeyboardInterrupt:
             found["problem"] = (
-                f"{exercise.name} was interrupted after {time.monotonic() - started:.0f} seconds, where milliseconds "
+                f"{exercise.name} was interrupted after {time.monotonic() - started:.0f} seconds, where {usual} "
                 "are enough. Look for a loop that never ends, or takes very many steps"
             )
     found["results"] = tuple(_fill(exercise, results))

@@ -6,7 +6,10 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .verdict import Mistake
 
 __all__ = ["REGISTRY", "Exercise", "Misconception", "Property", "find_exercise", "lessons"]
 
@@ -53,6 +56,9 @@ class Exercise:
         using: where the answer is a class, or has to be tidied: makes of it the function that properties and cases
             call. It may raise only inside that function.
         reason: of a question: why the right choice is right.
+        seconds: how long an answer may compute.
+        diagnose: finds the mistake, in place of a catalogue: where the answer is a whole model. It takes what
+            properties call.
         is_question: whether the answer is the letter of a choice; made by `question`.
         name: where it is not the reference's own.
         lesson: such as "03_rope"; given where all exercises are listed.
@@ -67,6 +73,8 @@ class Exercise:
     hints: tuple[str, ...]
     using: Callable[[Any], Function] | None = None
     reason: str = ""
+    seconds: float = 10.0
+    diagnose: Callable[[Function], "Mistake | None"] | None = None
     is_question: bool = False
     name: str = ""
     lesson: str = ""

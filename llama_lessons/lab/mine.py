@@ -1,4 +1,8 @@
-"""The learner's own Llama, made of what they have solved: loaded with real weights, and asked."""
+"""The learner's own Llama, made of what they have solved: loaded with real weights, and asked.
+
+Each part can be imported from here, such as `from llama_lessons.lab.mine import RMSNorm`: the learner's own, or the
+course's as long as it is not solved.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,25 +17,20 @@ from llama_lessons.grading import mine
 from llama_lessons.lab.materials import fetch
 from llama_lessons.llama import LlamaConfig
 
-__all__ = ["Assembled", "OwnLlama", "assemble", "own_parts", "take"]
+__all__ = ["Assembled", "OwnLlama", "assemble", "own_parts"]
 
 
-def take(*names: str) -> Any:
-    """Parts of your own Llama by name, in the order asked for; where one is not solved yet, the course's.
-
-    Says which are yours.
-
-    Args:
-        names: such as "RMSNorm"; one name gives the part itself, several a tuple.
+def __getattr__(name: str) -> Any:
+    """A part of your own Llama, for `from llama_lessons.lab.mine import RMSNorm`; says whose it is.
 
     Raises:
-        ValueError: if there is no such part.
         BrokenPart: if a file of my_llama cannot be imported.
     """
-    parts = mine.take(*names)
-    owners = mine.owners()
-    print("; ".join(f"{name}: {owners[name]}" for name in names))
-    return parts[0] if len(parts) == 1 else parts
+    if name not in mine.PARTS:
+        raise AttributeError(f"{__name__} has no {name}; the parts of my_llama are {', '.join(mine.PARTS)}")
+    (part,) = mine.take(name)
+    print(f"{name}: {mine.owners()[name]}")
+    return part
 
 
 def own_parts() -> str:

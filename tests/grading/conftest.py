@@ -48,10 +48,14 @@ class Learner:
         for nb in self.notebooks.values():
             nb.cells = [other for other in nb.cells if other is not cell]
 
-    def start(self, *options: str, lessons: tuple[str, ...] = LESSONS, **variables: str) -> subprocess.Popen:
-        """Save the notebooks and start to grade them."""
+    def save(self) -> None:
+        """Write the notebooks into the folder."""
         for lesson, nb in self.notebooks.items():
             nbformat.write(nb, self.folder / f"{lesson}.ipynb")
+
+    def start(self, *options: str, lessons: tuple[str, ...] = LESSONS, **variables: str) -> subprocess.Popen:
+        """Save the notebooks and start to grade them."""
+        self.save()
         command = [sys.executable, "-m", "llama_lessons.grading", "--exercises", str(self.folder)]
         command += [*options, *lessons]
         env = {**os.environ, "LLAMA_LESSONS_PROGRESS": str(self.progress), "LLAMA_LESSONS_DEVICE": "cpu", **variables}

@@ -11,6 +11,7 @@ import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_output
 
+from llama_lessons.grading import mine
 from llama_lessons.grading.__main__ import main
 from llama_lessons.grading.exercise import REGISTRY, lessons
 from tools.cells import ROOT
@@ -56,6 +57,21 @@ def test_solving_turns_it_from_red_to_green(learner, device):
     assert points(out) == {lesson: full(lesson) for lesson in learner.solutions}
     assert "not right yet" not in out
     assert not learner.progress.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [True, False])
+def test_my_llama_is_filled_from_the_learner_s_own_folder_alone(learner, monkeypatch, tmp_path, own):
+    learner.solve("rope_frequencies", "apply_rope")
+    learner.save()
+    monkeypatch.setenv("LLAMA_LESSONS_MINE", str(tmp_path / "my_llama"))
+    if own:
+        monkeypatch.setattr("llama_lessons.grading.__main__.COURSE", learner.folder.parent)
+        assert main(["03_rope"]) == 1
+    else:
+        assert main(["03_rope", "--exercises", str(learner.folder)]) == 1
+    yours = [part for part, owner in mine.owners().items() if owner == "yours"]
+    assert yours == (["rope_frequencies", "apply_rope"] if own else [])
 
 
 @pytest.mark.slow
