@@ -31,6 +31,7 @@ EXERCISES = {
     ),
     "03_rope": (
         "rope_frequencies",
+        "rope_tables",
         "apply_rope",
         "apply_rope_interleaved",
         "to_interleaved",
@@ -70,6 +71,7 @@ EXERCISES = {
         "repeat_kv",
         "grouped_query_attention",
         "KVCache",
+        "Attention",
         "kv_cache_bytes",
         "mean_pool_kv_heads",
         "MultiHeadAttention",
