@@ -81,18 +81,18 @@ def file_weights(config: LlamaConfig, seed: int = 0) -> dict[str, Tensor]:
     return {name: drawn(shape, 1000 * seed + i) for i, (name, shape) in enumerate(shapes.items())}
 
 
-def turned(x: Tensor, first: int, theta: float, layout: str) -> Tensor:
-    """RoPE, each pair as a complex number: x (batch, heads, seq_len, head_dim) from position first on."""
+def turned(x: Tensor, positions: Tensor, theta: float, layout: str) -> Tensor:
+    """RoPE, each pair as a complex number: x (batch, heads, seq_len, head_dim) at these positions."""
     sizes, axis = ((2, -1), -2) if layout == "half" else ((-1, 2), -1)
     a, b = x.unflatten(-1, sizes).unbind(axis)
     powers = theta ** (-torch.arange(a.shape[-1], dtype=torch.float64) / a.shape[-1])
-    angles = torch.arange(first, first + x.shape[2])[:, None] * powers
+    angles = positions[:, None] * powers
     z = torch.complex(a, b) * torch.polar(torch.ones_like(angles), angles)
     return torch.stack((z.real, z.imag), dim=axis).flatten(-2)
 
 
 def exact_block(
-    x: Tensor, weights: dict[str, Tensor], config: LlamaConfig, first: int = 0, layout: str = "half"
+    x: Tensor, weights: dict[str, Tensor], config: LlamaConfig, positions: Tensor, layout: str = "half"
 ) -> dict[str, Tensor]:
     """What a block's parts return, by their names, and itself, as "block"; its keys and values as "k" and "v"."""
     w = {name: exact(weight) for name, weight in weights.items()}
@@ -101,7 +101,7 @@ def exact_block(
         (normed @ w[name].T).unflatten(-1, (-1, config.head_dim)).transpose(1, 2)
         for name in ("attn_q", "attn_k", "attn_v")
     )
-    q, k = (turned(y, first, config.rope_theta, layout) for y in (q, k))
+    q, k = (turned(y, positions, config.rope_theta, layout) for y in (q, k))
     attention = by_formula(q, k, v).transpose(1, 2).flatten(2) @ w["attn_output"].T
     mid = exact(x) + attention
     again = exact_rms_norm(mid, w["ffn_norm"], config.norm_eps)
@@ -112,14 +112,19 @@ def exact_block(
 
 
 def exact_llama(
-    config: LlamaConfig, weights: dict[str, Tensor], tokens: Tensor, layout: str = "interleaved"
+    config: LlamaConfig,
+    weights: dict[str, Tensor],
+    tokens: Tensor,
+    layout: str = "interleaved",
+    positions: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """What a Llama and its parts return, by role, such as blocks.0.attention; the logits are those of "head"."""
+    positions = torch.arange(tokens.shape[1]) if positions is None else positions
     x = exact(weights["token_embd.weight"])[tokens.cpu()]
     found = {"embedding": x}
     for i in range(config.n_layers):
         own = {name: weights[f"blk.{i}.{name}.weight"] for name in IN_BLOCK}
-        parts = exact_block(x, own, config, layout=layout)
+        parts = exact_block(x, own, config, positions, layout)
         x = parts["block"]
         found |= {f"blocks.{i}": x} | {f"blocks.{i}.{part}": parts[part] for part in list(parts)[:4]}
     x = exact_rms_norm(x, weights["output_norm.weight"], config.norm_eps)

@@ -60,7 +60,9 @@ def given(seed: int, batch: int = 2, seq_len: int = 5, size: float = 1.0, **size
 def exact_of(x: Tensor, *more: Any) -> dict[str, Tensor]:
     """What is expected for what the block is given."""
     *weights, config = more[:10]
-    return exact_block(x, dict(zip(IN_BLOCK, weights, strict=True)), config, *more[10:11])
+    (first,) = more[10:11] or (0,)
+    positions = torch.arange(first, first + x.shape[1])
+    return exact_block(x, dict(zip(IN_BLOCK, weights, strict=True)), config, positions)
 
 
 def expected(*args: Any) -> Tensor:
