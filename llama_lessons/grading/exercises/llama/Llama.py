@@ -66,8 +66,8 @@ exercise = Exercise(
     returns=(Tensor, int, int, Tensor, str),
     using=reads,
     hints=(
-        "Follow the tokens: a row of the table for each, blocks that each take what the one before it returned, one norm, "
-        "the head. What is made in the constructor, and what anew in each call?",
+        "Follow the tokens: a row of the table for each, blocks that each take what the one before it returned, one "
+        "norm, the head. What is made in the constructor, and what anew in each call?",
         "Positions and their tables are the same for all blocks, so make them once, before the first one: that one "
         "appends to its cache. How many tokens stand before the new ones says caches[0].length.",
         "A list of modules is registered as an nn.ModuleList only. And two modules have one weight if the same "
@@ -256,8 +256,6 @@ exercise.slips("""
         The embeddings are multiplied by the root of dim, as in the first Transformer. Llama takes them as they are.
     a softmax at the end: return self.head(x) -> return self.head(x).softmax(dim=-1)
         You return probabilities. Logits are asked for: losses and samplers bring their own softmax.
-    a log-softmax at the end: return self.head(x) -> return self.head(x).log_softmax(dim=-1)
-        You return logarithms of probabilities. Logits are asked for, as the head makes them.
     the last token's logits alone: return self.head(x) -> return self.head(x[:, -1:])
         You return logits of the last token alone. Training needs those of each.
     no head: return self.head(x) -> return x
