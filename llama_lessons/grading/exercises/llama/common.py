@@ -70,15 +70,20 @@ def block_weights(config: LlamaConfig, seed: int = 0) -> list[Tensor]:
     return [drawn(shape, 100 * seed + i) for i, shape in enumerate(block_shapes(config).values())]
 
 
-def file_weights(config: LlamaConfig, seed: int = 0) -> dict[str, Tensor]:
-    """Random weights, as a file holds them."""
+def file_shapes(config: LlamaConfig) -> dict[str, tuple[int, ...]]:
+    """The weights of a whole Llama, by their names in a file."""
     shapes = {"token_embd.weight": (config.vocab_size, config.dim)}
     for i in range(config.n_layers):
         shapes |= {f"blk.{i}.{name}.weight": shape for name, shape in block_shapes(config).items()}
     shapes["output_norm.weight"] = (config.dim,)
     if not config.tied_embeddings:
         shapes["output.weight"] = (config.vocab_size, config.dim)
-    return {name: drawn(shape, 1000 * seed + i) for i, (name, shape) in enumerate(shapes.items())}
+    return shapes
+
+
+def file_weights(config: LlamaConfig, seed: int = 0) -> dict[str, Tensor]:
+    """Random weights, as a file holds them."""
+    return {name: drawn(shape, 1000 * seed + i) for i, (name, shape) in enumerate(file_shapes(config).items())}
 
 
 def turned(x: Tensor, positions: Tensor, theta: float, layout: str) -> Tensor:

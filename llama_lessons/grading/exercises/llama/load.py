@@ -97,7 +97,7 @@ exercise = Exercise(
     using=loads,
     hints=(
         "Print the names in your own model: for name, p in model.named_parameters(): print(name, tuple(p.shape)). "
-        "Then write down, for each name of the file, where it goes. A dictionary of these makes the rest short.",
+        "For each name of the file, write down where it goes: a dictionary of these makes the rest short.",
         "Compare the names first, both ways, and the shapes before anything is written. Only two kinds of tensors are "
         "changed on their way, and each has its own number of heads.",
         "Lesson 03's to_interleaved cuts a head's rows into (2, head_dim / 2) and exchanges these axes. Its inverse cuts "
