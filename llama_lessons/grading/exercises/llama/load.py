@@ -100,8 +100,8 @@ exercise = Exercise(
         "For each name of the file, write down where it goes: a dictionary of these makes the rest short.",
         "Compare the names first, both ways, and the shapes before anything is written. Only two kinds of tensors are "
         "changed on their way, and each has its own number of heads.",
-        "Lesson 03's to_interleaved cuts a head's rows into (2, head_dim / 2) and exchanges these axes. Its inverse cuts "
-        "them into (head_dim / 2, 2).",
+        "Lesson 03's to_interleaved cuts a head's rows into (2, head_dim / 2) and exchanges these axes. Its inverse "
+        "cuts them into (head_dim / 2, 2).",
     ),
 )
 
