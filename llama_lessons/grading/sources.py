@@ -100,6 +100,8 @@ class _Gathered:
         value = _unwrapped(value)
         source, needs_names = _definition(name, value)
         namespace = _namespace(value)
+        if any(_imports_the_course(node) for node in ast.walk(ast.parse(source))):
+            raise CannotKeep("it imports the course inside. Import on top of the notebook what it needs of it, by name")
         used, needed = _names(source), _names(_without_annotations(source))
         for other in sorted(used - {name}):
             if other not in namespace or other.startswith("__"):
@@ -128,6 +130,12 @@ class _Gathered:
                     f"it uses {name} of another cell, which is {_described(value)}: make it inside, or pass it in"
                 )
         self.constants.append(f"{name} = {text}")
+
+
+def _imports_the_course(node: ast.AST) -> bool:
+    modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+    modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+    return any(module.partition(".")[0] == COURSE for module in modules)
 
 
 def _unwrapped(value: Any) -> Any:

@@ -37,7 +37,7 @@ def test_unsolved_then_solved_then_counted(exercise) -> None:
     assert "rope_frequencies is not solved yet" in output.get_by_role("status").inner_text()
     assert "Traceback" not in output.inner_text()
     assert "grading" not in output.inner_text()
-    assert "0 of 24" in exercise.run("progress()").locator("tr", has_text="03_rope").inner_text()
+    assert "0 of 27" in exercise.run("progress()").locator("tr", has_text="03_rope").inner_text()
 
     exercise.write("def rope_frequencies", solution("rope_frequencies"))
     exercise.run("def rope_frequencies")
@@ -46,7 +46,7 @@ def test_unsolved_then_solved_then_counted(exercise) -> None:
     assert re.fullmatch(right, output.inner_text().strip()), "one line, and nothing of the error before"
 
     row = exercise.run("progress()").locator("tr", has_text="03_rope").inner_text()
-    assert "3 of 24" in row
+    assert "3 of 27" in row
     assert "rope_frequencies" not in row
     assert "apply_rope" in row
 

@@ -22,14 +22,17 @@ def apply_rope(x, cos, sin):
     raise ValueError("<b>bold</b> & " + repr(tuple(x.shape)))
 """
 RIGHT = """\
+import torch
 def apply_rope(x, cos, sin):
-    return rope.apply_rope(x, cos, sin)
+    a, b = x.float().chunk(2, dim=-1)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1).to(x.dtype)
 """
 
 
 @pytest.fixture(autouse=True)
 def own_progress(monkeypatch, tmp_path):
     monkeypatch.setenv("LLAMA_LESSONS_PROGRESS", str(tmp_path / "progress.json"))
+    monkeypatch.setenv("LLAMA_LESSONS_MINE", str(tmp_path / "my_llama"))
 
 
 def run_script(tmp_path, source, *flags):
@@ -51,7 +54,7 @@ def test_failure_in_a_script_prints_the_verdict_and_no_traceback(tmp_path):
 
 
 def test_the_card_in_the_readme_is_what_this_answer_gets(tmp_path):
-    neighbours = RIGHT.replace("x, cos, sin)\n", 'x, cos, sin, layout="interleaved")\n')
+    neighbours = 'def apply_rope(x, cos, sin):\n    return rope.apply_rope(x, cos, sin, layout="interleaved")\n'
     said = run_script(tmp_path, f"{WRONG}\n{neighbours}\ncheck(apply_rope)").stderr
     shown = (ROOT / "README.md").read_text(encoding="utf-8").split("```text\n")[1].split("```")[0]
     assert shown.startswith("apply_rope is not right yet")
@@ -99,7 +102,7 @@ def test_notebook_shows_a_card_and_one_line_of_error(tmp_path):
     assert right.data["text/plain"] == "apply_rope is right: 8 of 8 checks, 5 of 5 points."
     assert "✓ apply_rope is right" in right.data["text/html"]
     (points,) = outputs[5]
-    assert re.search(r"03_rope +5 of +24 points", points.data["text/plain"])
+    assert re.search(r"03_rope +5 of +27 points", points.data["text/plain"])
     (wrong_call,) = outputs[6]
     assert wrong_call.traceback[0].startswith("CheckFailed: check and hint take your function itself, not a value of")
 
@@ -184,6 +187,7 @@ def test_progress_shows_points_and_what_is_open(capsys):
     progress()
     lines = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"00_start_here +3 of +3 points", lines[0])
-    assert re.fullmatch(r"03_rope +0 of +24 points +rope_frequencies, apply_rope, .*", lines[3])
+    assert re.fullmatch(r"03_rope +0 of +27 points +rope_frequencies, rope_tables, apply_rope, .*", lines[3])
     points = sum(exercise.points for exercise in REGISTRY.values())
-    assert re.fullmatch(rf"all lessons +3 of +{points} points", lines[-1])
+    assert re.fullmatch(rf"all lessons +3 of +{points} points", lines[-2])
+    assert lines[-1].startswith("my_llama: 0 of 7 parts are yours")

@@ -139,6 +139,10 @@ def test_the_course_s_own_functions_are_copied_and_marked(notebook):
             ("def make(n):\n    def answer(x):\n        return x + n\n    return answer", "answer = make(2)"),
             "whose n it",
         ),
+        (
+            ("def answer(x):\n    from llama_lessons.rope import apply_rope\n    return apply_rope(x)",),
+            "imports the course",
+        ),
         (("class answer:\n    size = 3",), "give the class a method"),
         (("half = nn.Linear(2, 2)", "def answer(x):\n    return half(x)"), "half of another cell, which is a Linear"),
     ],

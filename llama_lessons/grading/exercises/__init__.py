@@ -77,16 +77,6 @@ EXERCISES = {
         "MultiHeadAttention",
         "questions",
     ),
-    "08_feed_forward": (
-        "gelu",
-        "SwiGLU",
-        "swiglu_hidden_dim",
-        "block_parameters",
-        "questions",
-        "predict_feed_forward",
-        "FeedForwardBlock",
-        "top_k_router",
-    ),
 }
 
 for lesson, names in EXERCISES.items():
