@@ -49,6 +49,10 @@ BY_REASON: dict[str, list[tuple[str, str]]] = {
     "it comes out on the CPU, which a CUDA device tells and the CPU cannot": [
         ("embed_with_positions", "places = torch.arange(start_pos, start_pos + tokens.shape[1])"),
         ("rotate_new_tokens", "positions = torch.arange(n_cached, n_cached + seq_len)"),
+        ("rope_tables", "return (angles.cos().float(), angles.sin().float().to(positions.device))"),
+        ("rope_tables", "return (angles.cos().float().to(), angles.sin().float().to(positions.device))"),
+        ("rope_tables", "return (angles.cos().float().to(positions.device), angles.sin().float())"),
+        ("rope_tables", "return (angles.cos().float().to(positions.device), angles.sin().float().to())"),
         ("alibi_bias", "positions = torch.arange(key_len)"),
         ("rotate_interpolated", "positions = torch.arange(n_cached, n_cached + seq_len)"),
         ("causal_attention", "places = torch.arange(key_len)"),
@@ -62,11 +66,21 @@ BY_REASON: dict[str, list[tuple[str, str]]] = {
         ("apply_rope_interleaved", "a, b = (x[..., 0::2], x[..., 1::2].float())"),
         ("apply_rope_interleaved", "a, b = (x[..., 0::2].float(), x[..., 1::2])"),
     ],
+    "whole numbers times float64 frequencies are float64, and devices without it are no CPU": [
+        ("rope_tables", "angles = positions.cpu()[:, None] * frequencies"),
+        ("rope_tables", "angles = positions.double()[:, None] * frequencies"),
+    ],
     "transpose takes its two axes in either order": [
         ("to_interleaved", "return heads.transpose(2, 1).flatten(0, 2)"),
         ("causal_attention", "scores = q.float() @ k.float().transpose(3, 2) / q.shape[3] ** 0.5"),
         ("grouped_query_attention", "q, k, v = (x.transpose(2, 1) for x in (q, k, v))"),
         ("grouped_query_attention", "return mixed.transpose(2, 1).flatten(2)"),
+        (
+            "Attention",
+            "q, k, v = (project(x).unflatten(-1, (-1, self.head_dim)).transpose(2, 1)"
+            " for project in (self.q_proj, self.k_proj, self.v_proj))",
+        ),
+        ("Attention", "q, k, v = (y.transpose(2, 1) for y in (q, k, v))"),
         ("MultiHeadAttention", "q = self.q_proj(x).unflatten(-1, (self.n_heads, -1)).transpose(2, 1)"),
         ("MultiHeadAttention", "k = self.k_proj(x).unflatten(-1, (self.n_heads, -1)).transpose(2, 1)"),
         ("MultiHeadAttention", "v = self.v_proj(x).unflatten(-1, (self.n_heads, -1)).transpose(2, 1)"),

@@ -10,6 +10,7 @@ import copy
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,8 @@ class Solution:
     def function(self, source: str | None = None) -> Callable[..., Any]:
         """The function made from its own source, or from a changed one."""
         names: dict[str, Any] = {"__name__": "solution"}
-        exec(compile(self.surroundings, "<surroundings>", "exec"), names)
+        with redirect_stdout(None):  # a part of my_llama says whose it is
+            exec(compile(self.surroundings, "<surroundings>", "exec"), names)
         exec(compile(source or self.source, "<solution>", "exec"), names)
         return names[self.name]
 

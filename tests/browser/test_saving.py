@@ -20,7 +20,7 @@ def test_opening_and_saving_adds_the_version_of_python_and_nothing_else(open_not
     notebook = open_notebook(path)
     notebook.page.locator(".lm-TabBar-tab.jp-mod-current.jp-mod-dirty").wait_for()
     notebook.menu("File", "Save Notebook")
-    notebook.wait_until(lambda: target.read_text(encoding="utf-8") not in ("", committed))
+    notebook.wait_until(lambda: (now := target.read_text(encoding="utf-8")) != committed and now.endswith("}\n"))
     version = f'{LAST},\n   "version": "{platform.python_version()}"'
     assert committed.count(LAST) == 1
     assert target.read_text(encoding="utf-8") == committed.replace(LAST, version)

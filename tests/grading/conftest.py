@@ -7,11 +7,14 @@ tests/notebooks and by nbval.
 import os
 import subprocess
 import sys
+import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 from nbformat import NotebookNode
 
 from tools.cells import ROOT, SOLUTIONS, notebooks, read
@@ -73,6 +76,14 @@ class Learner:
 def _cell(nbs: dict[str, NotebookNode], start: str) -> NotebookNode:
     (cell,) = [cell for nb in nbs.values() for cell in nb.cells if cell.source.startswith(start)]
     return cell
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[InteractiveShell]:
+    """A notebook's shell, empty; the process's own `__main__` comes back after the test."""
+    monkeypatch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))
+    yield InteractiveShell.instance()
+    InteractiveShell.clear_instance()
 
 
 @pytest.fixture

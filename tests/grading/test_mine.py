@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from IPython.core.interactiveshell import InteractiveShell
 
 from llama_lessons.grading import check, mine, progress
 from llama_lessons.grading.exercise import find_exercise
@@ -28,16 +27,12 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def notebook():
-    shell = InteractiveShell.instance()
-    shell.reset(new_session=False)
-
+def notebook(shell):
     def run(cell: str, name: str = "apply_rope"):
         shell.run_cell(f"import torch\nfrom torch import nn\n{cell}").raise_error()
         return shell.user_ns[name]
 
-    yield run
-    InteractiveShell.clear_instance()
+    return run
 
 
 def test_a_right_answer_is_kept_and_a_better_one_takes_its_place(folder, notebook, capsys):

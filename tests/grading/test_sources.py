@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from IPython.core.interactiveshell import InteractiveShell
 
 from llama_lessons.grading.sources import CannotKeep, module_source
 
@@ -23,18 +22,15 @@ from torch import Tensor, nn
 
 
 @pytest.fixture
-def notebook():
+def notebook(shell):
     """Runs cells as a notebook does, and gives what they define by name."""
-    shell = InteractiveShell.instance()
-    shell.reset(new_session=False)
 
     def run(*cells: str):
         for cell in (SETUP, *cells):
             shell.run_cell(cell, silent=False).raise_error()
         return shell.user_ns
 
-    yield run
-    InteractiveShell.clear_instance()
+    return run
 
 
 def alone(source: str) -> dict:
