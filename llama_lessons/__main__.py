@@ -24,6 +24,7 @@ __all__ = ["main"]
 EXAMPLES = """examples:
   python -m llama_lessons ask "What is the capital of France?"
   python -m llama_lessons ask --temperature 0.8 --top-p 0.9 "Write a poem about the sea."
+  python -m llama_lessons ask --mine "What is the capital of France?"
   python -m llama_lessons ask - < question.txt
   python -m llama_lessons chat
 """
@@ -117,7 +118,12 @@ class _Conversation:
         self.args, self.messages, self.template = args, [], checkpoints.load_chat_template(path)
         read_tokenizer = checkpoints.load_hugging_face_tokenizer if path.is_dir() else checkpoints.load_gguf_tokenizer
         self.tokenizer = read_tokenizer(path)
-        self.model = (checkpoints.load_hugging_face if path.is_dir() else checkpoints.load_gguf)(path)
+        if args.mine:
+            from llama_lessons.lab.mine import assemble
+
+            self.model = assemble(path, say=_tell).model
+        else:
+            self.model = (checkpoints.load_hugging_face if path.is_dir() else checkpoints.load_gguf)(path)
         store_for_decoding_(self.model.to(device))
         if args.system is not None:
             if self.template is None:

@@ -34,6 +34,19 @@ BY_REASON: dict[str, list[tuple[str, str]]] = {
         ("LearnedPositionalEmbedding", "self.weight = nn.Parameter(torch.randn(max_seq_len, dim) * 1.02)"),
         ("LearnedPositionalEmbedding", "self.weight = nn.Parameter(torch.randn(max_seq_len, dim) * 0.0)"),
     ],
+    "where all positions are shifted alike, distances stay, and attention sees distances alone": [
+        ("Llama", "start = caches[0].length if caches else 1"),
+        ("Llama", "start = caches[0].length if caches else -1"),
+    ],
+    "before the first block all caches are of one length": [
+        ("Llama", "start = caches[-1].length if caches else 0"),
+    ],
+    "the words beside the tensor's name are up to the learner": [
+        ("load", "error = ValueError(f'{name}other')"),
+        ("load", "error = ValueError(f'{name}other{tuple(weight.shape)}')"),
+        ("load", "error = ValueError(f'{name} has another shape: {weight.shape}')"),
+        ("load", "error = ValueError(f'{name} has another shape: {tuple()}')"),
+    ],
     "the words beside the two numbers are up to the learner": [
         ("LearnedPositionalEmbedding", "error = ValueError(f'{end}other{max_seq_len}')"),
     ],
@@ -47,6 +60,7 @@ BY_REASON: dict[str, list[tuple[str, str]]] = {
         ("apply_rope_interleaved", "a, b = (x[..., ::2].float(), x[..., 1::2].float())"),
     ],
     "it comes out on the CPU, which a CUDA device tells and the CPU cannot": [
+        ("Llama", "positions = torch.arange(start, start + tokens.shape[1])"),
         ("embed_with_positions", "places = torch.arange(start_pos, start_pos + tokens.shape[1])"),
         ("rotate_new_tokens", "positions = torch.arange(n_cached, n_cached + seq_len)"),
         ("rope_tables", "return (angles.cos().float(), angles.sin().float().to(positions.device))"),
@@ -85,6 +99,7 @@ BY_REASON: dict[str, list[tuple[str, str]]] = {
         ("MultiHeadAttention", "k = self.k_proj(x).unflatten(-1, (self.n_heads, -1)).transpose(2, 1)"),
         ("MultiHeadAttention", "v = self.v_proj(x).unflatten(-1, (self.n_heads, -1)).transpose(2, 1)"),
         ("MultiHeadAttention", "return self.o_proj(mixed.transpose(2, 1).reshape(batch, seq_len, dim))"),
+        ("load", "weight = weight.unflatten(0, (n_heads, -1, 2)).transpose(2, 1).flatten(0, 2)"),
     ],
     "q has four axes, so the last two are those from 2 on": [
         ("rotate_new_tokens", "seq_len, head_dim = q.shape[2:]"),

@@ -36,6 +36,10 @@ PARTS = (
     "grouped_query_attention",
     "KVCache",
     "Attention",
+    "SwiGLU",
+    "Block",
+    "Llama",
+    "load",
 )
 YOURS, COURSES = "# Yours", "# The course's"
 COURSE_FOLDER = Path(__file__).resolve().parents[2]

@@ -1,5 +1,6 @@
 """The learner's own package: what check keeps, what is filled in, and what survives what."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -160,10 +161,10 @@ def test_two_kernels_at_once_lose_nothing(folder):
 
 def test_progress_says_how_many_parts_are_yours(folder, notebook, capsys):
     progress()
-    assert "my_llama: 0 of 7 parts are yours" in capsys.readouterr().out
+    assert "my_llama: 0 of 11 parts are yours" in capsys.readouterr().out
     check(notebook(RIGHT))
     progress()
-    assert "my_llama: 1 of 7 parts are yours: apply_rope" in capsys.readouterr().out
+    assert "my_llama: 1 of 11 parts are yours: apply_rope" in capsys.readouterr().out
 
 
 def test_the_folder_lies_beside_the_notebooks_or_the_points(tmp_path, monkeypatch):
@@ -179,3 +180,39 @@ def test_the_folder_lies_beside_the_notebooks_or_the_points(tmp_path, monkeypatc
 def test_an_unknown_part_is_refused(folder):
     with pytest.raises(ValueError, match="no part 'apply_ropes'; its parts are rope_frequencies"):
         mine.take("apply_ropes")
+
+
+def test_without_the_course_the_package_makes_logits_of_ids(folder, tmp_path):
+    """Copied to an empty place, where llama_lessons cannot be imported."""
+    mine.complete()
+    sizes = {
+        "vocab_size": 11,
+        "dim": 8,
+        "n_layers": 2,
+        "n_heads": 4,
+        "n_kv_heads": 2,
+        "head_dim": 4,
+        "hidden_dim": 16,
+        "max_seq_len": 32,
+        "rope_theta": 1e4,
+        "norm_eps": 1e-5,
+        "tied_embeddings": True,
+    }
+    code = f"""
+import sys
+sys.modules["llama_lessons"] = None  # cannot be imported
+import json, types, torch
+sys.path.insert(0, {str(folder.parent)!r})
+import my_llama
+torch.manual_seed(0)
+model = my_llama.Llama(types.SimpleNamespace(**json.loads({json.dumps(json.dumps(sizes))})))
+tokens = torch.tensor([[1, 2, 3, 4]])
+with torch.no_grad():
+    logits = model(tokens)
+    cache = [my_llama.KVCache(1, 2, 8, 4) for _ in range(2)]
+    pieces = torch.cat([model(tokens[:, :3], cache), model(tokens[:, 3:], cache)], dim=1)
+assert logits.shape == (1, 4, 11)
+assert torch.allclose(logits, pieces, atol=1e-5)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

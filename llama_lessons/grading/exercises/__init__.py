@@ -77,6 +77,25 @@ EXERCISES = {
         "MultiHeadAttention",
         "questions",
     ),
+    "08_feed_forward": (
+        "gelu",
+        "SwiGLU",
+        "swiglu_hidden_dim",
+        "block_parameters",
+        "questions",
+        "predict_feed_forward",
+        "FeedForwardBlock",
+        "top_k_router",
+    ),
+    "09_llama": (
+        "Block",
+        "Llama",
+        "load",
+        "my_llama",
+        "parameter_count",
+        "flops_per_token",
+        "questions",
+    ),
 }
 
 for lesson, names in EXERCISES.items():

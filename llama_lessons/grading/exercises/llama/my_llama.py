@@ -1,0 +1,162 @@
+"""Exercise 6: all parts together, with SmolLM2's weights, beside the course's own Llama."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from llama_lessons.settings import plain
+
+from ...exercise import Exercise
+from ...expect import Mismatch
+from ...mine import owners
+from ...verdict import Mistake
+
+OWN = ("Block", "Llama", "load")  # what this lesson asks for; all others may be the course's
+NEW_TOKENS = 40
+TEXT = "In the beginning God created the heaven and the earth. And the earth was without form, and void; and darkness"
+
+
+def my_llama() -> Any:
+    from llama_lessons.lab.mine import assemble
+
+    return assemble(say=lambda text: None)
+
+
+@dataclass
+class Seen:
+    """What is seen of a learner's Llama beside the course's, on the same tokens.
+
+    Args:
+        own: the learner's, as `assemble` gives it.
+        reference: the course's.
+        ids: the tokens.
+        logits: the learner's and the course's, for each token.
+        pieces: the learner's, when the text is read in two pieces with caches.
+        chosen: the tokens that each goes on with, the best at each step.
+    """
+
+    own: Any
+    reference: Any
+    ids: Tensor
+    logits: tuple[Tensor, Tensor]
+    pieces: Tensor
+    chosen: tuple[list[int], list[int]]
+
+
+def use(answer: Callable) -> Callable[[], Seen]:
+    """Run it once, and look at everything; a mistake that stops it does so again for each property."""
+    outcome: list[Seen | BaseException] = []
+
+    def seen() -> Seen:
+        if not outcome:
+            try:
+                outcome.append(look(answer()))
+            except Exception as error:
+                outcome.append(error)
+        if isinstance(outcome[0], BaseException):
+            raise outcome[0]
+        return outcome[0]
+
+    return seen
+
+
+@torch.inference_mode()
+def look(own: Any) -> Seen:
+    from llama_lessons.checkpoints import load_gguf, load_gguf_tokenizer
+    from llama_lessons.generation import generate
+    from llama_lessons.lab.mine import Assembled
+
+    if not isinstance(own, Assembled):
+        raise Mismatch("my_llama has to return what assemble() returns")
+    steps = iter(tqdm(range(4), desc="beside the course's", unit="step", leave=False, disable=plain()))
+    next(steps)
+    reference = load_gguf(own.path)
+    ids = torch.tensor([load_gguf_tokenizer(own.path).encode(TEXT).ids])
+    next(steps)
+    logits = own.model(ids), reference(ids)
+    next(steps)
+    cache, half = own.model.new_cache(1, ids.shape[1]), ids.shape[1] // 2
+    pieces = torch.cat([own.model(part, cache=cache) for part in (ids[:, :half], ids[:, half:])], dim=1)
+    next(steps)
+    chosen = tuple(generate(model, ids.tolist(), NEW_TOKENS)[0] for model in (own.model, reference))
+    list(steps)
+    return Seen(own, reference, ids, logits, pieces, chosen)
+
+
+def diagnose(answer: Callable[[], Seen]) -> Mistake | None:
+    """The first module that differs, and why."""
+    from ...locator import locate
+
+    try:
+        seen = answer()
+    except Exception:  # the properties have said so
+        return None
+    return locate(seen.own.model.model, seen.reference, seen.ids, modules=seen.own.modules).mistake
+
+
+exercise = Exercise(
+    my_llama,
+    points=8,
+    minutes=5,
+    cases=list,
+    returns=Seen,
+    using=use,
+    seconds=120,
+    diagnose=diagnose,
+    hints=(
+        "The card names the first module of your model whose result differs from the reference's for the same input. "
+        "If it has a name for the mistake, that is where to look.",
+        "from llama_lessons.grading.locator import locate does the same outside of the check, for any two models: "
+        "print(locate(model, reference, tokens, modules)).",
+    ),
+)
+
+
+@exercise.property("Block, Llama and load are your own")
+def parts_are_own(answer: Callable[[], Seen]) -> None:
+    answer()
+    missing = [part for part in OWN if owners()[part] != "yours"]
+    if missing:
+        raise Mismatch(f"not solved yet: {', '.join(missing)}. check keeps what is right in my_llama")
+
+
+@exercise.property("every number of the file has its place, once")
+def all_numbers(answer: Callable[[], Seen]) -> None:
+    seen = answer()
+    own, wanted = (sum(p.numel() for p in model.parameters()) for model in (seen.own.model, seen.reference))
+    if own != wanted:
+        raise Mismatch(f"parameters, a tied head counted once: expected {wanted:,}, got {own:,}")
+
+
+@exercise.property("the same logits as the course's Llama, to 0.001")
+def same_logits(answer: Callable[[], Seen]) -> None:
+    own, wanted = answer().logits
+    expect_same(own, wanted, "logits")
+
+
+@exercise.property("the same in two pieces, with your caches")
+def same_in_pieces(answer: Callable[[], Seen]) -> None:
+    seen = answer()
+    expect_same(seen.pieces, seen.logits[1], "logits of a text read in two pieces")
+
+
+@exercise.property(f"the same {NEW_TOKENS} tokens, the best at each step")
+def same_tokens(answer: Callable[[], Seen]) -> None:
+    own, wanted = answer().chosen
+    same = next((i for i, pair in enumerate(zip(own, wanted, strict=False)) if pair[0] != pair[1]), len(wanted))
+    if own != wanted:
+        raise Mismatch(f"{same} of {NEW_TOKENS} tokens are the same, and then another one comes")
+
+
+def expect_same(own: Tensor, wanted: Tensor, what: str) -> None:
+    """Refuse logits that are further than 0.001 from those wanted."""
+    if own.shape != wanted.shape:
+        raise Mismatch(f"{what}: expected shape {tuple(wanted.shape)}, got {tuple(own.shape)}")
+    off = (own - wanted).abs().amax(dim=(0, 2))
+    first = next(iter((~(off < 1e-3)).nonzero().flatten().tolist()), None)
+    if first is not None:
+        raise Mismatch(f"{what} of {len(off)} tokens: those of token {first} are off by {off[first]:.3g}")
