@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from llama_lessons.grading import exercises  # noqa: F401  (fills the registry)
 from llama_lessons.grading.engine import grade
-from llama_lessons.grading.exercise import REGISTRY, Exercise, lessons
+from llama_lessons.grading.exercise import REGISTRY, Exercise, catalogued, lessons
 from tools.cells import SOLUTIONS, NotebookError, notebooks, read, short
 from tools.equivalent import EQUIVALENT
 
@@ -347,7 +347,8 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown := [lesson for lesson in options.lessons if lesson not in known]:
         parser.error(f"no lesson {', '.join(unknown)} has exercises; there are {', '.join(known)}")
     try:
-        rows = report([exercise.name for lesson in options.lessons or known for exercise in known[lesson]])
+        names = [exercise.name for lesson in options.lessons or known for exercise in known[lesson]]
+        rows = report([name for name in names if name in catalogued()])
     except NotebookError as error:
         print(error, file=sys.stderr)
         return 1

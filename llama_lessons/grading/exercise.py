@@ -10,7 +10,7 @@ from .catalogue import Catalogue, Function, Misconception
 if TYPE_CHECKING:
     from .verdict import Mistake
 
-__all__ = ["REGISTRY", "Exercise", "Misconception", "Property", "find_exercise", "lessons"]
+__all__ = ["REGISTRY", "Exercise", "Misconception", "Property", "catalogued", "find_exercise", "lessons"]
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,11 @@ REGISTRY: dict[str, Exercise] = {}
 def find_exercise(name: str) -> Exercise | None:
     """The exercise called `name`, or None."""
     return REGISTRY.get(name)
+
+
+def catalogued() -> dict[str, Exercise]:
+    """The exercises whose mistakes stand in a catalogue, by name: all but those that find them by themselves."""
+    return {name: exercise for name, exercise in REGISTRY.items() if not exercise.diagnose}
 
 
 def lessons() -> dict[str, list[Exercise]]:

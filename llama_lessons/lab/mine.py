@@ -52,6 +52,7 @@ class OwnLlama(nn.Module):
     """
 
     position_limit = None
+    rope = None  # `generation` asks it for a scaling that depends on the length, which a learner's model has not
 
     def __init__(self, model: nn.Module, config: LlamaConfig, cache_class: type) -> None:
         super().__init__()

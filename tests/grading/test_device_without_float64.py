@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 from llama_lessons.grading import engine, expect, naming, outcome
 from llama_lessons.grading.engine import grade
-from llama_lessons.grading.exercise import REGISTRY
+from llama_lessons.grading.exercise import catalogued
 
 DEVICE = torch.device("cpu", 1)  # torch works with it as with the CPU, and it can be told from it
 
@@ -69,9 +69,9 @@ def test_the_simulated_device_refuses_float64_and_nothing_else():
     assert expect.draw(2, dtype=torch.float64).dtype == torch.float64
 
 
-@pytest.mark.parametrize("name", REGISTRY)
+@pytest.mark.parametrize("name", catalogued())
 def test_a_right_answer_passes_and_a_wrong_one_is_named(name):
-    exercise = REGISTRY[name]
+    exercise = catalogued()[name]
     verdict = grade(exercise, exercise.reference)
     assert verdict.passed, (verdict.problem, verdict.first_failure)
     naming.known_outcomes.cache_clear()

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from llama_lessons.grading import exercises
 from llama_lessons.grading.engine import grade
-from llama_lessons.grading.exercise import REGISTRY, lessons
+from llama_lessons.grading.exercise import REGISTRY, catalogued, lessons
 from llama_lessons.grading.report import headline, verdict_html, verdict_text
 from llama_lessons.grading.verdict import Mistake
 from tests.grading.answers import collect
 from tools.grader_report import solutions
 
-EXERCISES = [pytest.param(exercise, id=name) for name, exercise in REGISTRY.items()]
+EXERCISES = [pytest.param(exercise, id=name) for name, exercise in catalogued().items()]
 MISCONCEPTIONS = [
     pytest.param(exercise, misconception, id=f"{exercise.name}-{misconception.name}")
     for exercise in REGISTRY.values()

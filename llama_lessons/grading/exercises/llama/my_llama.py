@@ -12,6 +12,7 @@ from llama_lessons.settings import plain
 
 from ...exercise import Exercise
 from ...expect import Mismatch
+from ...locator import locate
 from ...mine import owners
 from ...verdict import Mistake
 
@@ -88,14 +89,16 @@ def look(own: Any) -> Seen:
 
 
 def diagnose(answer: Callable[[], Seen]) -> Mistake | None:
-    """The first module that differs, and why."""
-    from ...locator import locate
-
+    """The first part that differs, and what it looks like."""
     try:
         seen = answer()
     except Exception:  # the properties have said so
         return None
-    return locate(seen.own.model.model, seen.reference, seen.ids, modules=seen.own.modules).mistake
+    report = locate(seen.own.model.model, seen.reference, seen.ids, seen.own.modules)
+    if not report.faults:
+        return None
+    name, sure = (report.mistake.name, report.mistake.sure) if report.mistake else ("the first part that differs", True)
+    return Mistake(name, str(report), sure)
 
 
 exercise = Exercise(
@@ -108,8 +111,8 @@ exercise = Exercise(
     seconds=120,
     diagnose=diagnose,
     hints=(
-        "The card names the first module of your model whose result differs from the reference's for the same input. "
-        "If it has a name for the mistake, that is where to look.",
+        "The card names the first part of your model that differs from the course's for the same input. If it has a "
+        "name for the mistake, that is where to look.",
         "from llama_lessons.grading.locator import locate does the same outside of the check, for any two models: "
         "print(locate(model, reference, tokens, modules)).",
     ),

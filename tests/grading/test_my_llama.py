@@ -1,0 +1,79 @@
+"""The exercise of the whole model: a learner's eleven parts with SmolLM2's weights."""
+
+import pytest
+
+from llama_lessons.grading import mine
+from llama_lessons.grading.engine import grade
+from llama_lessons.grading.exercise import find_exercise
+from llama_lessons.grading.report import verdict_text
+
+pytestmark = pytest.mark.slow
+
+EXERCISE = find_exercise("my_llama")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A learner who has solved all parts, as right as the course."""
+    monkeypatch.setenv("LLAMA_LESSONS_MINE", str(tmp_path / "my_llama"))
+    mine.complete()
+    for part in mine.PARTS:
+        file = tmp_path / "my_llama" / f"{part}.py"
+        file.write_text(file.read_text().replace("# The course's, as long as", "# Yours: in place of", 1))
+    return tmp_path / "my_llama"
+
+
+def graded():
+    return grade(EXERCISE, EXERCISE.reference)
+
+
+def change(folder, part: str, old: str, new: str) -> None:
+    file = folder / f"{part}.py"
+    text = file.read_text()
+    assert text.count(old) == 1
+    file.write_text(text.replace(old, new))
+
+
+def test_right_parts_make_a_right_model(folder):
+    verdict = graded()
+    assert verdict.passed, verdict.first_failure
+    assert verdict.points == 8
+
+
+def test_a_wrong_part_is_found_and_named(folder):
+    change(folder, "Llama", "rope_frequencies(config.head_dim, config.rope_theta)", "rope_frequencies(config.head_dim)")
+    verdict = graded()
+    assert [result.passed for result in verdict.results] == [True, True, False, False, False]
+    assert (verdict.mistake.name, verdict.mistake.sure) == ("rope_theta of 10,000", True)
+    text = " ".join(verdict_text(verdict).split())
+    assert "The first part that differs is blocks.0.attention. Given the right input, it returns what is off by" in text
+    assert "In 29 other blocks this part differs too." in text
+    assert "turned as if rope_theta were 10,000" in text
+
+
+def test_what_is_no_known_mistake_is_located(folder):
+    change(folder, "SwiGLU", "F.silu(gate)", "gate.tanh()")
+    verdict = graded()
+    assert verdict.mistake.name == "the first part that differs"
+    assert verdict.mistake.diagnosis.startswith("The first part that differs is blocks.0.feed_forward.")
+
+
+def test_the_course_s_parts_alone_earn_nothing_for_what_this_lesson_asks(folder):
+    for part in ("Block", "load"):
+        change(folder, part, "# Yours: in place of", "# The course's, as long as")
+    verdict = graded()
+    assert verdict.first_failure.message.startswith("not solved yet: Block, load. ")
+    assert 0 < verdict.points < 8
+    assert verdict.mistake is None
+
+
+def test_a_part_that_fails_is_said_in_a_line(folder):
+    change(folder, "SwiGLU", "return self.down_proj(hidden)", "return self.down(hidden)")
+    verdict = graded()
+    assert "'SwiGLU' object has no attribute 'down'" in verdict.results[1].message
+    (folder / "Block.py").write_text("# Yours\nclass Block(:\n")
+    assert "Block.py cannot be imported (SyntaxError: invalid syntax" in graded().first_failure.message
+
+
+def test_anything_else_is_refused():
+    assert "has to return what assemble() returns" in grade(EXERCISE, lambda: 3).first_failure.message
