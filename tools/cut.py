@@ -66,8 +66,8 @@ def cut(solution: NotebookNode, path: Path) -> NotebookNode:
                     faults.append(f"{where(path, number, cell, line)}: a marker outside a code cell")
         if "solution" in tags(cell):
             continue
-        # The outputs that a tag asks nbval to compare are gone.
-        cell.metadata["tags"] = [tag for tag in tags(cell) if not tag.startswith("nbval-")]
+        # The outputs that a tag asks nbval to compare, or to collapse, are gone.
+        cell.metadata["tags"] = [tag for tag in tags(cell) if tag != "guess" and not tag.startswith("nbval-")]
         kept.append(cell)
     if faults:
         raise NotebookError("\n".join(faults))

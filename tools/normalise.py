@@ -20,7 +20,20 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat import NotebookNode
 
 from llama_lessons.settings import MINE, PLAIN, PROGRESS
-from tools.cells import EXERCISES, LESSONS, ROOT, SOLUTIONS, NotebookError, notebooks, read, short, text, where, write
+from tools.cells import (
+    EXERCISES,
+    LESSONS,
+    ROOT,
+    SOLUTIONS,
+    NotebookError,
+    notebooks,
+    read,
+    short,
+    tags,
+    text,
+    where,
+    write,
+)
 from tools.setup_cell import write_setup
 
 CELL_TIMEOUT = 600  # seconds
@@ -64,12 +77,14 @@ def format_notebook(nb: NotebookNode, path: Path) -> NotebookNode:
     for number, cell in enumerate(nb.cells, start=1):
         cell.id = _cell_id(path, cell, taken)
         cell.metadata = {key: cell.metadata[key] for key in ("name", "tags") if cell.metadata.get(key)}
-        if cell.metadata.get("name") == "setup" or "fold" in cell.metadata.get("tags", []):
+        if cell.metadata.get("name") == "setup" or "fold" in tags(cell):
             # Folded in JupyterLab, and on Colab: a lesson begins with its question, and a picture needs no drawing
             # instructions. Colab shows the title in the place of the code.
             cell.metadata |= {"jupyter": {"source_hidden": True}, "cellView": "form"}
             if not cell.source.startswith(TITLE):
                 faults.append(f"{where(path, number, cell)}: a folded cell begins with `{TITLE}` and what it draws")
+        if "guess" in tags(cell):  # the text before it asks for a guess, so its stored result is not shown at once
+            cell.metadata.setdefault("jupyter", {})["outputs_hidden"] = True
         cell.source = "\n".join(line.rstrip() for line in cell.source.strip("\n").split("\n"))
         if cell.cell_type != "code":
             continue

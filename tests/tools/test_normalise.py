@@ -76,6 +76,14 @@ def test_setup_and_drawing_code_are_folded_and_nothing_else_is(make) -> None:
     assert [cell.metadata.get("cellView") for cell in nb.cells if "outputs" in cell] == ["form", "form", None]
 
 
+def test_what_is_to_be_guessed_is_collapsed(make) -> None:
+    nb = formatted(make(new_code_cell("1", metadata={"tags": ["guess"]}), new_code_cell("2")))
+    collapsed = [
+        cell.metadata.get("jupyter", {}).get("outputs_hidden", False) for cell in nb.cells if "outputs" in cell
+    ]
+    assert collapsed == [False, True, False]
+
+
 def test_a_folded_cell_without_a_title_for_colab_is_refused(make) -> None:
     drawing = new_code_cell("def draw(): ...", metadata={"tags": ["fold"]})
     with pytest.raises(NotebookError, match="a folded cell begins with `# @title `"):
