@@ -84,6 +84,15 @@ BY_REASON: dict[str, list[tuple[str, str]]] = {
         ("rope_tables", "angles = positions.cpu()[:, None] * frequencies"),
         ("rope_tables", "angles = positions.double()[:, None] * frequencies"),
     ],
+    "what is cut off the quotient of two whole numbers is cut off either way": [
+        ("swiglu_hidden_dim", "hidden_dim = int(multiplier * int(2 * 4 * dim // 3))"),
+    ],
+    "topk takes the last axis by itself": [
+        ("top_k_router", "best, experts = logits.float().topk(k)"),
+    ],
+    "the softmax of half precision is computed in float32 by itself": [
+        ("top_k_router", "best, experts = logits.topk(k, dim=-1)"),
+    ],
     "transpose takes its two axes in either order": [
         ("to_interleaved", "return heads.transpose(2, 1).flatten(0, 2)"),
         ("causal_attention", "scores = q.float() @ k.float().transpose(3, 2) / q.shape[3] ** 0.5"),

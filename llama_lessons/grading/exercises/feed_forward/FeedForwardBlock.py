@@ -1,4 +1,4 @@
-"""Exercise 7, a bug hunt: a feed-forward layer with its norm and its residual connection, and three bugs."""
+"""Exercise 6, a bug hunt: a feed-forward layer with its norm and its residual connection, and three bugs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -80,7 +80,7 @@ exercise = Exercise(
     hints=(
         "There are three bugs, in three lines of forward. Begin with the last one: what should come out where "
         "down_proj is all zeros?",
-        "The second probe says that the block never takes anything away from the stream by much. What stands between "
+        "The second probe says that hardly anything negative comes out, whatever goes in. What stands between "
         "down_proj and the sum?",
         "The third is seen by no probe of the cell. Which of the two projections gets the activation?",
     ),

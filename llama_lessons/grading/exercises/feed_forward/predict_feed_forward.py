@@ -1,4 +1,4 @@
-"""Exercise 6: predict what a gate lets pass, then run."""
+"""Exercise 5: predict what a gate lets pass, then run."""
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial

@@ -67,7 +67,7 @@ def published(answer: Callable) -> None:
 def rounded(answer: Callable) -> None:
     for args, want in {(384, 256, 1.0): 1024, (385, 256, 1.0): 1280, (6, 16, 1.0): 16, (9, 16, 1.0): 32}.items():
         expect_size(answer, *args, want=want)
-    for args, want in {(30, 1, 1.0): 80, (31, 1, 1.0): 82, (31, 5, 1.0): 85}.items():
+    for args, want in {(1, 1, 1.0): 2, (30, 1, 1.0): 80, (31, 1, 1.0): 82, (31, 5, 1.0): 85}.items():
         expect_size(answer, *args, want=want)
 
 

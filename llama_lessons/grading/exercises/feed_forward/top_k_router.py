@@ -1,4 +1,4 @@
-"""Exercise 5: which experts a token is sent to, and how much each counts."""
+"""Exercise 7: which experts a token is sent to, and how much each counts."""
 
 from collections.abc import Callable
 
