@@ -258,7 +258,7 @@ class Row:
     @property
     def counted(self) -> int:
         """Mutants that a test could tell from the solution."""
-        return self.mutants - len(self.equivalent)
+        return self.killed + len(self.survivors)
 
 
 def examine(exercise: Exercise, solution: Solution) -> Row:

@@ -148,6 +148,7 @@ def expect_refusals(answer: Callable, kind: str, names: tuple[str, ...], **sizes
 @exercise.property("a missing tensor: a ValueError that names it")
 def missing(answer: Callable) -> None:
     expect_refusals(answer, "missing", MISSING)
+    expect_refusals(answer, "missing", tuple(weights_in_file(given(0)[0])))
 
 
 @exercise.property("an extra tensor: a ValueError that names it")
