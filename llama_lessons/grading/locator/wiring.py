@@ -36,6 +36,8 @@ BLOCK.slips("""
         What attention returns takes the place of the residual stream. Add it: x + attention(...).
     no residual connection around feed-forward: return mid + made -> return made
         What the feed-forward layer returns takes the place of the residual stream. Add it.
+    no residual connection around the block: return mid + made -> return found + made
+        The block returns what its layers add, without the residual stream that came in.
     no residual connections: mid = x + found -> mid = found; return feed_forward(feed_forward_norm(mid))
         What each layer returns takes the place of the residual stream, as in widely copied articles. Add it.
     attention's result doubled: mid = x + found -> mid = found + found
