@@ -73,6 +73,22 @@ WIDGETS: dict[str, dict[str, Captions]] = {
     "07_attention": {
         "explore(draw_sharing": {"n kv heads": lambda value: f"{value} key/value head"},
     },
+    "08_feed_forward": {
+        "explore(draw_neuron": {
+            "gate weight": lambda value: f"gate weight {value.replace('−', '-')},",
+            "up weight": lambda value: f"up weight {value.replace('−', '-')}:",
+        },
+        "explore(draw_answers": {
+            "layer": lambda value: f"of layer {value} over",
+            "neuron": lambda value: f"Neuron {value} of",
+        },
+    },
+    "09_llama": {
+        "explore(draw_lens": {
+            "text": lambda value: f'to follow "{value}"',
+            "after block": lambda value: f"After block {value},",
+        },
+    },
 }
 
 

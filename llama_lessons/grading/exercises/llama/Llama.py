@@ -61,7 +61,7 @@ def cases() -> list[tuple]:
 exercise = Exercise(
     Llama,
     points=6,
-    minutes=15,
+    minutes=18,
     cases=cases,
     returns=(Tensor, int, int, Tensor, str),
     using=reads,

@@ -91,7 +91,7 @@ def cases() -> list[tuple]:
 exercise = Exercise(
     load,
     points=6,
-    minutes=18,
+    minutes=20,
     cases=cases,
     returns=(Tensor, str, int, str, str, str),
     using=loads,
