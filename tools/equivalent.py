@@ -93,6 +93,10 @@ BY_REASON: dict[str, list[tuple[str, str]]] = {
     "the softmax of half precision is computed in float32 by itself": [
         ("top_k_router", "best, experts = logits.topk(k, dim=-1)"),
     ],
+    "both lists are of one length": [
+        ("load", "for name, place in zip(theirs, ours):"),
+        ("load", "for name, place in zip(theirs, ours, strict=False):"),
+    ],
     "transpose takes its two axes in either order": [
         ("to_interleaved", "return heads.transpose(2, 1).flatten(0, 2)"),
         ("causal_attention", "scores = q.float() @ k.float().transpose(3, 2) / q.shape[3] ** 0.5"),

@@ -56,11 +56,12 @@ class Lab:
         return self.home / "course"
 
     def renew(self) -> None:
-        """As on the first day: every notebook as committed, no progress, no settings, no kernel."""
+        """As on the first day: every notebook as committed, no progress, no my_llama, no settings, no kernel."""
         for kernel in self.request("kernels"):
             self.request(f"kernels/{kernel['id']}", method="DELETE")
         (self.home / "progress.json").unlink(missing_ok=True)
-        shutil.rmtree(self.root, ignore_errors=True)
+        for folder in (self.root, self.home / "my_llama"):
+            shutil.rmtree(folder, ignore_errors=True)
         for path in notebooks(LESSONS, EXERCISES):
             target = self.root / path.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
