@@ -214,14 +214,20 @@ class _Layer(nn.Module):
         return self.layer(x, *tables)
 
 
-class _Tables(_Rope):
+class _Tables(nn.Module):
+    """What that layer takes, where the course's rotary part makes a function."""
+
+    def __init__(self, frequencies: Tensor) -> None:
+        super().__init__()
+        self.frequencies = frequencies
+
     def forward(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         return rope_tables(positions, self.frequencies)
 
 
 def _attention_class(model: Llama, attention_class: type) -> dict[str, nn.Module]:
     config = model.config
-    made: dict[str, nn.Module] = {"rope": _Tables(model.rope.frequencies, None)}
+    made: dict[str, nn.Module] = {"rope": _Tables(model.rope.frequencies)}
     for i, block in enumerate(model.blocks):
         layer = attention_class(config.dim, config.n_heads, config.n_kv_heads, config.head_dim)
         layer.load_state_dict(block.attention.state_dict(), assign=True)

@@ -10,7 +10,7 @@ import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
 
-from tools.cells import LESSONS, read, write
+from tools.cells import LESSONS, ROOT, read, write
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -169,3 +169,16 @@ def _follows(view: dict, before: dict, words: str) -> bool:
         return False
     assert view["alt"] == view["caption"]
     return view["width"] > 300  # 0 until the picture is decoded
+
+
+def test_the_answer_to_a_guess_is_hidden_until_its_cell_is_run(open_notebook, lab) -> None:
+    """As committed, with its stored outputs."""
+    write(read(ROOT / LESSONS / "08_feed_forward.ipynb"), lab.root / LESSONS / "08_feed_forward.ipynb")
+    notebook = open_notebook(f"{LESSONS}/08_feed_forward.ipynb")
+    cell = notebook.cell("weights = torch.randn(6, 6)")
+    cell.scroll_into_view_if_needed()
+    answer = cell.get_by_text("two projections are one matrix: True")
+    assert not answer.is_visible()
+    notebook.run("import math")
+    notebook.run("weights = torch.randn(6, 6)")
+    answer.wait_for()

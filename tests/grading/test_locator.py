@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from llama_lessons.grading.exercise import find_exercise
+from llama_lessons.grading.exercises.llama.common import IN_BLOCK
 from llama_lessons.grading.locator import find_modules, locate
 from llama_lessons.grading.locator.running import run
 from llama_lessons.grading.mine import PARTS
@@ -18,17 +19,6 @@ from tests.hugging_face import hugging_face
 
 locator = importlib.import_module("llama_lessons.grading.locator.locate")
 
-NAMES = {
-    "attention_norm": "attn_norm",
-    "attention.q_proj": "attn_q",
-    "attention.k_proj": "attn_k",
-    "attention.v_proj": "attn_v",
-    "attention.o_proj": "attn_output",
-    "feed_forward_norm": "ffn_norm",
-    "feed_forward.gate_proj": "ffn_gate",
-    "feed_forward.up_proj": "ffn_up",
-    "feed_forward.down_proj": "ffn_down",
-}
 TOKENS = torch.arange(18).view(2, 9) * 7 % 23
 
 
@@ -53,7 +43,7 @@ def in_file(model: Llama) -> dict[str, Tensor]:
     if not config.tied_embeddings:
         stored["output.weight"] = model.head.weight
     for i, block in enumerate(model.blocks):
-        for ours, theirs in NAMES.items():
+        for theirs, ours in IN_BLOCK.items():
             stored[f"blk.{i}.{theirs}.weight"] = block.get_parameter(f"{ours}.weight")
         for name, n_heads in (("attn_q", config.n_heads), ("attn_k", config.n_kv_heads)):
             stored[f"blk.{i}.{name}.weight"] = to_interleaved(stored[f"blk.{i}.{name}.weight"], n_heads)
@@ -390,6 +380,18 @@ def test_roles_that_no_module_plays_may_be_left_out():
     report = locate(own, model, TOKENS, few)
     assert report.first == "blocks.0.feed_forward"
     assert "blocks.0.attention_norm" not in {step.role for step in report.steps}
+
+
+def test_of_a_part_that_no_module_plays_nothing_is_said():
+    """Here the head is a function, and wrong: what is seen is the model's result alone."""
+    model = reference()
+    wrong = ("Llama", "return self.head(x)", "return x @ self.head.weight.roll(1, 0).T")
+    own, modules = learners(wrong)["load"](model.config, in_file(model))
+    del modules["head"]
+    report = locate(own, model, TOKENS, modules)
+    assert (report.first, report.mistake) == ("logits", None)
+    assert "All parts before it return the right thing, but the model's result is off by" in str(report)
+    assert "head" not in str(report)
 
 
 def test_models_are_left_as_they_were():

@@ -1,6 +1,7 @@
 """Rules that hold for every committed notebook. That lessons and solutions run clean is seen by nbval."""
 
 import base64
+import re
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,21 @@ def test_a_picture_is_small(path: Path) -> None:
     for place, cell in code_cells(path):
         for output in cell.outputs:
             assert len(base64.b64decode(output.get("data", {}).get("image/png", ""))) <= LARGEST_PICTURE, place
+
+
+# What asks a reader for a guess: a text that says so, or that ends with a question in bold.
+ASKS = re.compile(
+    r"\*\*Guess|[Gg]uess (?:which|the|two|its?)\b|, guess\b|[Gg]uess:|Guess first|Guess, then run"
+    r"|[Bb]efore you (?:run|look)"
+    r"|\?\*\*(?:\s*\([^)]*\)|[^?*]{0,90})?$"
+)
+
+
+@pytest.mark.parametrize("path", notebooks(LESSONS), ids=short)
+def test_a_guess_that_is_asked_for_is_not_given_away(path: Path) -> None:
+    asked = False
+    for number, cell in enumerate(read(path).cells, start=1):
+        if cell.cell_type == "markdown":
+            asked = bool(ASKS.search(cell.source.strip()))
+        elif asked and cell.outputs and not cell.source.startswith("explore("):
+            assert cell.metadata.get("jupyter", {}).get("outputs_hidden"), where(path, number, cell)

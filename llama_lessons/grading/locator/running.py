@@ -44,7 +44,7 @@ def run(model: nn.Module, modules: dict[str, nn.Module], tokens: Tensor, like: R
         roles.setdefault(module, []).append(role)
     with _hooked(roles, seen, like):
         output = model(tokens)
-    seen.logits = _tensor(output, getattr(output, "logits", None))
+    seen.logits = _tensor(getattr(output, "logits", output))
     return seen
 
 
@@ -95,11 +95,9 @@ def _hooks(played: list[str], seen: Run, like: Run | None) -> tuple[Callable, Ca
     return before, after
 
 
-def _tensor(output: Any, found: Tensor | None = None) -> Tensor:
+def _tensor(output: Any) -> Tensor:
     """The first tensor of what a module returned."""
-    if found is not None or isinstance(output, Tensor):
-        return output if found is None else found
-    return next(item for item in output if isinstance(item, Tensor))
+    return output if isinstance(output, Tensor) else next(item for item in output if isinstance(item, Tensor))
 
 
 def _counterpart(like: Run | None, role: str, side: str, now: Tensor) -> Tensor | None:

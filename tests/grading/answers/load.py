@@ -2,20 +2,9 @@
 
 import torch
 
+from llama_lessons.grading.exercises.llama.common import IN_BLOCK as PARTS
 from llama_lessons.grading.exercises.llama.Llama import Llama
 from tests.grading.answers import right, wrong
-
-PARTS = {
-    "attn_norm": "attention_norm",
-    "attn_q": "attention.q_proj",
-    "attn_k": "attention.k_proj",
-    "attn_v": "attention.v_proj",
-    "attn_output": "attention.o_proj",
-    "ffn_norm": "feed_forward_norm",
-    "ffn_gate": "feed_forward.gate_proj",
-    "ffn_up": "feed_forward.up_proj",
-    "ffn_down": "feed_forward.down_proj",
-}
 
 
 def our_name(name):
@@ -60,7 +49,7 @@ def by_load_state_dict(config, weights):
     if config.tied_embeddings:
         found["head.weight"] = found.get("embedding.weight")
     known = {our_name(name) for name in weights}
-    theirs = {**{v: k for k, v in PARTS.items()}}
+    theirs = {ours: theirs for theirs, ours in PARTS.items()}
     for ours in model.state_dict():
         if ours not in known and not (ours == "head.weight" and config.tied_embeddings):
             pieces = ours.split(".")

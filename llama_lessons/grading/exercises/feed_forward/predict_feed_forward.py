@@ -1,10 +1,11 @@
 """Exercise 5: predict what a gate lets pass, then run."""
 
-from collections.abc import Callable, Sequence
-from functools import cache, partial
+from collections.abc import Callable
+from functools import partial
 
 from ...exercise import Exercise
 from ...expect import Mismatch
+from ...prediction import number_by_number
 
 
 def predict_feed_forward() -> tuple[float, float, float, float, float]:
@@ -25,30 +26,13 @@ ASKED = {
 }
 
 
-def use(answer: Callable[[], Sequence[float]]) -> Callable[[int], float]:
-    """Make of the prediction a function that gives its numbers one by one, from 1 on, to the nearest whole one."""
-    predicted = cache(answer)
-
-    def run(number: int) -> float:
-        said = predicted()
-        if not isinstance(said, (tuple, list)) or len(said) != len(ASKED):
-            raise Mismatch(f"a tuple of {len(ASKED)} numbers is asked for, and predict_feed_forward returned {said!r}")
-        value = said[number - 1]
-        try:
-            return round(float(value)) + 0.0 if not isinstance(value, (bool, str)) else float("no number")
-        except (TypeError, ValueError, RuntimeError, OverflowError):
-            raise Mismatch(f"number {number} of what predict_feed_forward returned is no number: {value!r}") from None
-
-    return run
-
-
 exercise = Exercise(
     predict_feed_forward,
     points=3,
     minutes=6,
     cases=lambda: [(number,) for number in range(1, len(ASKED) + 1)],
     returns=float,
-    using=use,
+    using=number_by_number("predict_feed_forward", len(ASKED), digits=0),
     hints=(
         "SiLU of a large number is that number, and SiLU of a very negative one is 0. First what the gate lets pass, "
         "then times what up makes.",

@@ -1,10 +1,11 @@
 """Exercise 4: predict what norms do to small tokens, then run."""
 
-from collections.abc import Callable, Sequence
-from functools import cache, partial
+from collections.abc import Callable
+from functools import partial
 
 from ...exercise import Exercise
 from ...expect import Mismatch
+from ...prediction import number_by_number
 
 
 def predict_norms() -> tuple[float, float, float, float, float]:
@@ -25,34 +26,13 @@ ASKED = {
 }
 
 
-def use(answer: Callable[[], Sequence[float]]) -> Callable[[int], float]:
-    """Make of the prediction a function that gives its numbers one by one, from 1 on, to two decimals.
-
-    So each wrong number is named by itself, however the others came out, and however exactly it was written.
-    """
-
-    predicted = cache(answer)  # one prediction, asked for number by number
-
-    def run(number: int) -> float:
-        said = predicted()
-        if not isinstance(said, (tuple, list)) or len(said) != len(ASKED):
-            raise Mismatch(f"a tuple of {len(ASKED)} numbers is asked for, and predict_norms returned {said!r}")
-        value = said[number - 1]
-        try:
-            return round(float(value), 2) if not isinstance(value, (bool, str)) else float("no number")
-        except (TypeError, ValueError, RuntimeError):
-            raise Mismatch(f"number {number} of what predict_norms returned is no number, but {value!r}") from None
-
-    return run
-
-
 exercise = Exercise(
     predict_norms,
     points=3,
     minutes=6,
     cases=lambda: [(number,) for number in range(1, len(ASKED) + 1)],
     returns=float,
-    using=use,
+    using=number_by_number("predict_norms", len(ASKED), digits=2),
     hints=(
         "What is the mean of (-2, 14)? What is left of each channel without it, and what is the mean of those squares? "
         "For RMSNorm, square -2 and 14 as they are.",
