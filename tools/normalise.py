@@ -85,6 +85,7 @@ def format_notebook(nb: NotebookNode, path: Path) -> NotebookNode:
                 faults.append(f"{where(path, number, cell)}: a folded cell begins with `{TITLE}` and what it draws")
         if "guess" in tags(cell):  # the text before it asks for a guess, so its stored result is not shown at once
             cell.metadata.setdefault("jupyter", {})["outputs_hidden"] = True
+            cell.metadata["collapsed"] = True  # its older name, which JupyterLab would add when it saves
         cell.source = "\n".join(line.rstrip() for line in cell.source.strip("\n").split("\n"))
         if cell.cell_type != "code":
             continue

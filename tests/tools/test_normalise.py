@@ -81,6 +81,7 @@ def test_what_is_to_be_guessed_is_collapsed(make) -> None:
     collapsed = [
         cell.metadata.get("jupyter", {}).get("outputs_hidden", False) for cell in nb.cells if "outputs" in cell
     ]
+    assert collapsed == [cell.metadata.get("collapsed", False) for cell in nb.cells if "outputs" in cell]
     assert collapsed == [False, True, False]
 
 
