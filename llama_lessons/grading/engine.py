@@ -149,7 +149,7 @@ def _grade(exercise: Exercise, function: Callable, seconds: float, briefly: bool
     results: list[Result] = []
     found: dict[str, Any] = {}
     printed = Printed()
-    started = time.monotonic()
+    started, computed = time.monotonic(), time.process_time()
     usual = "a few seconds" if exercise.diagnose else "milliseconds"
     with settings_kept(), TimeLimit(seconds) as limit:
         try:
@@ -176,9 +176,11 @@ def _grade(exercise: Exercise, function: Callable, seconds: float, briefly: bool
                         else:
                             found["mistake"] = match_misconception(exercise, function, limit)
         except OutOfTime:
+            waited, computed = time.monotonic() - started, time.process_time() - computed
+            spent = f"{seconds:g} seconds of computing" if computed >= seconds else f"{waited:.0f} seconds"
             found["problem"] = (
-                f"{exercise.name} was still running after {seconds:g} seconds of computing, where {usual} are "
-                "enough. Look for a loop that never ends, or takes very many steps"
+                f"{exercise.name} was still running after {spent}, where {usual} are enough. Look for a loop that "
+                "never ends, or takes very many steps, or for something that waits"
             )
         except KeyboardInterrupt:
             found["problem"] = (

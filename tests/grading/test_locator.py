@@ -91,6 +91,15 @@ def test_hugging_faces_model_is_compared_as_it_is():
     assert (report.first, report.mistake.name) == ("blocks.2.attention_norm", "eps of 1e-3")
 
 
+def test_one_block_for_all_is_called_so():
+    report = located(
+        ("Llama", "[Block(config) for _ in range(config.n_layers)]", "[Block(config)] * config.n_layers"),
+        ("load", "model.named_parameters()", "model.named_parameters(remove_duplicate=False)"),
+    )
+    assert report.mistake.name == "one block in several places"
+    assert "3 blocks are asked for, and there are 1" in report.mistake.diagnosis
+
+
 # What is planted, where it is found, and how it is called; "" where the place alone can be told.
 PLANTED = {
     "q and k rows as in the file": (

@@ -70,10 +70,19 @@ def test_the_course_s_parts_alone_earn_nothing_for_what_this_lesson_asks(folder)
 def test_a_part_that_fails_is_said_in_a_line(folder):
     change(folder, "SwiGLU", "return self.down_proj(hidden)", "return self.down(hidden)")
     verdict = graded()
-    assert "'SwiGLU' object has no attribute 'down'" in verdict.results[1].message
+    assert [result.passed for result in verdict.results] == [True, True, False, False, False]
+    assert "'SwiGLU' object has no attribute 'down'" in verdict.results[2].message
     (folder / "Block.py").write_text("# Yours\nclass Block(:\n")
     assert "Block.py cannot be imported (SyntaxError: invalid syntax" in graded().first_failure.message
 
 
-def test_anything_else_is_refused():
+def test_a_mistake_with_caches_is_located(folder):
+    change(folder, "Llama", "caches[0].length if caches else 0", "0")
+    verdict = graded()
+    assert [result.passed for result in verdict.results] == [True, True, True, False, False]
+    assert verdict.mistake.name == "positions restart"
+    assert "The cache of block 0, when a text is read in two pieces" in verdict.mistake.diagnosis
+
+
+def test_anything_else_is_refused(folder):
     assert "has to return what assemble() returns" in grade(EXERCISE, lambda: 3).first_failure.message

@@ -122,6 +122,14 @@ class _Comparison:
 
     def mistake(self, faults: tuple[Fault, ...]) -> Mistake | None:
         """What the first fault looks like, and whether that explains all of them."""
+        blocks = [self.modules[role] for role in self.roles if role.count(".") == 1]
+        if len(set(blocks)) < len(blocks):
+            return Mistake(
+                "one block in several places",
+                f"{len(blocks)} blocks are asked for, and there are {len(set(blocks))}: [Block(config)] * n repeats "
+                "one. Make each of them.",
+                True,
+            )
         places = list(dict.fromkeys(_wiring(fault.place) for fault in faults))
         matching = self.matching(places[0])
         if not matching:

@@ -11,7 +11,7 @@ from torch.func import functional_call
 from llama_lessons.norms import RMSNorm
 
 from ...exercise import Exercise
-from ...expect import Mismatch, draw, exact, expect_close, expect_gradients, expect_like
+from ...expect import HALVES, Mismatch, draw, exact, expect_close, expect_gradients, expect_like
 from ...families import no_gradient, overwrites
 from .SwiGLU import expected as by_neurons
 
@@ -111,6 +111,20 @@ def formula(answer: Callable) -> None:
     for seed, size in enumerate(SIZES):
         given = inputs(*size, seed=seed)
         expect_close(answer(*given), expected(*given), where=f"x of shape {size[0]}, hidden_dim {size[1]}", atol=1e-4)
+
+
+@exercise.property("the same without gradients, and in half precision; x stays as it was")
+def elsewhere(answer: Callable) -> None:
+    with torch.no_grad():
+        x, *weights = inputs((2, 3, 4), 6, seed=9)
+        before = x.clone()
+        expect_close(answer(x, *weights), expected(x, *weights), where="without gradients", atol=1e-4)
+        if not torch.equal(x, before):
+            raise Mismatch("without gradients, x itself was changed: return a new tensor")
+        for dtype, bits in HALVES.items():
+            given = [t.to(dtype) for t in inputs((2, 3, 8), 6, seed=8)]
+            where, step = f"x in {str(dtype)[6:]}", 2.0**-bits
+            expect_close(answer(*given), expected(*given), where=where, rtol=8 * step, atol=32 * step)
 
 
 @exercise.property("gradients flow back to x and to all weights")

@@ -35,6 +35,8 @@ def feeds(layer_class: Any) -> Callable[..., Tensor]:
     def run(x, gate, up, down):
         hidden_dim, dim = gate.shape
         layer = layer_class(dim, hidden_dim)
+        if not isinstance(layer, nn.Module):
+            raise Mismatch("SwiGLU is expected to be an nn.Module")
         found = {name: tuple(parameter.shape) for name, parameter in layer.named_parameters()}
         wanted = {f"{name}.weight": tuple(w.shape) for name, w in zip(NAMES, (gate, up, down), strict=True)}
         if found != wanted:
@@ -103,7 +105,8 @@ def shape_and_dtype(answer: Callable) -> None:
 @exercise.property("one neuron: a gate of 0 is shut, a large one lets up pass")
 def one_neuron(answer: Callable) -> None:
     one = torch.ones(1, 1)
-    for gate, up, want in ((0.0, 5.0, 0.0), (20.0, 1.0, 20.0), (-20.0, 1.0, 0.0), (20.0, -3.0, -60.0)):
+    wanted = ((0.0, 5.0, 0.0), (20.0, 1.0, 20.0), (-20.0, 1.0, 0.0), (20.0, -3.0, -60.0))
+    for gate, up, want in (*wanted, (100.0, 2.0, 200.0), (-100.0, 2.0, 0.0)):
         got = answer(*(t.to(draw(1).device) for t in (one, one * gate, one * up, one)))
         where = f"one channel, x 1, gate {gate:g}, up {up:g}, down 1"
         expect_close(got, torch.tensor([[want]]), where=where, atol=1e-4)
@@ -115,6 +118,17 @@ def formula(answer: Callable) -> None:
         given = inputs(shape, hidden_dim, seed)
         where = f"x of shape {shape}, hidden_dim {hidden_dim}"
         expect_close(answer(*given), expected(*given), where=where, atol=1e-4)
+
+
+@exercise.property("the same without gradients, in half precision, in a large batch and for a long text")
+def elsewhere(answer: Callable) -> None:
+    given = inputs((6, 80, 4), 6, 7)
+    with torch.no_grad():
+        expect_close(answer(*given), expected(*given), where="x of shape (6, 80, 4), without gradients", atol=1e-4)
+        for dtype, bits in HALVES.items():
+            given = inputs((2, 5, 8), 16, 8, dtype)
+            where, step = f"x in {str(dtype)[6:]}", 2.0**-bits
+            expect_close(answer(*given), expected(*given), where=where, rtol=8 * step, atol=16 * step)
 
 
 @exercise.property("each token by itself")

@@ -68,6 +68,7 @@ def published(answer: Callable) -> None:
     models = {
         "Llama 1 7B": presets.llama1("7B"),
         "Llama 2 70B": presets.llama2("70B"),
+        "Llama 3.1 405B": presets.llama3_1("405B"),
         "Llama 3.2 1B": presets.llama3_2("1B"),
         "SmolLM2-135M": presets.smollm2("135M"),
     }

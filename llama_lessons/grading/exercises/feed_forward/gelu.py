@@ -7,8 +7,18 @@ import torch
 from torch import Tensor
 
 from ...exercise import Exercise
-from ...expect import HALVES, at_least_float32, draw, exact, expect_close, expect_gradients, expect_like, tensor
-from ...families import float32_out, no_gradient, overwrites
+from ...expect import (
+    HALVES,
+    at_least_float32,
+    draw,
+    exact,
+    expect_close,
+    expect_gradients,
+    expect_like,
+    expect_same_for_views,
+    tensor,
+)
+from ...families import float32_out, needs_contiguous, no_gradient, overwrites
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -49,7 +59,7 @@ exercise = Exercise(
 
 @exercise.property("shape and dtype of x")
 def shape_and_dtype(answer: Callable) -> None:
-    for shape in ((5,), (2, 3, 4), (1, 1)):
+    for shape in ((5,), (2, 3, 4), (1, 1), ()):
         for dtype in (torch.float32, *HALVES):
             x = draw(*shape, dtype=dtype)
             expect_like(answer(x), shape=shape, dtype=dtype, where=f"x of shape {shape} in {str(dtype)[6:]}")
@@ -70,6 +80,11 @@ def formula(answer: Callable) -> None:
         expect_close(answer(x), exact_gelu(x), where=f"x of shape {shape}", rtol=2e-6, atol=2e-6)
 
 
+@exercise.property("x may lie in memory in any order")
+def any_order(answer: Callable) -> None:
+    expect_same_for_views(answer, draw(3, 5, seed=6), where="x")
+
+
 @exercise.property("half precision is computed in float32")
 def half_precision(answer: Callable) -> None:
     for dtype, bits in HALVES.items():
@@ -81,6 +96,9 @@ def half_precision(answer: Callable) -> None:
 @exercise.property("gradients flow back to x")
 def gradients(answer: Callable) -> None:
     expect_gradients(answer, exact_gelu, draw(3, 8, seed=2), names=("x",))
+    expect_gradients(answer, exact_gelu, tensor([0.0, 30.0, 300.0, -30.0, -300.0]), names=("x",))
+    for dtype in HALVES:
+        expect_gradients(answer, exact_gelu, draw(3, 8, seed=2, dtype=dtype), names=("x",), rtol=1e-2, atol=1e-2)
 
 
 exercise.slips("""
@@ -125,8 +143,10 @@ exercise.slips("""
     the size alone: result = v * below -> result = v.abs() * below
         Your result is never negative: you multiply by the size of x. It is x itself.
     computed in half precision: v = at_least_float32(x) -> v = x
-        In half precision your numbers are rounded on the way. Go to float32 first, and back at the end.
+        Where half precision comes in, your numbers are further off than its last digit, as where they are rounded on
+        the way. Go to float32 first, compute the same formula there, and cast back at the end.
 """)
 float32_out(exercise, "x")
+needs_contiguous(exercise, "x")
 no_gradient(exercise, "x")
 overwrites(exercise, "x")

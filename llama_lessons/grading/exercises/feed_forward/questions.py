@@ -41,7 +41,8 @@ question(
         "b": "All experts have to be at hand, since the router chooses anew for each token. What becomes less is the "
         "work per token.",
         "c": "Attention is the same in a mixture of experts, and its cache too: only feed-forward layers are replaced.",
-        "d": "The work per token is less, not the same: six of eight experts are not computed for it.",
+        "d": "The work per token is less, but all eight lie in memory: the router chooses anew for each token, and the "
+        "next one may want any of them.",
     },
     hint="Which experts does the next token need? And how many matrices does one token's vector pass through?",
 )

@@ -69,6 +69,8 @@ def rounded(answer: Callable) -> None:
         expect_size(answer, *args, want=want)
     for args, want in {(1, 1, 1.0): 2, (30, 1, 1.0): 80, (31, 1, 1.0): 82, (31, 5, 1.0): 85}.items():
         expect_size(answer, *args, want=want)
+    for args, want in {(7680, 256, 1.0): 20_480, (30_000, 1, 1.0): 80_000, (60, 1, 0.5): 80}.items():
+        expect_size(answer, *args, want=want)
 
 
 @exercise.property("cut to a whole number before the multiplier, and after it")
@@ -129,6 +131,15 @@ exercise.slips("""
         Where no multiplier is given, yours is 1.3, as in Llama 3. Here it is 1.
     rounded up twice: int(multiplier * two -> int(multiplier * -(-two_thirds // multiple_of) * multiple_of); _ = int(two
         You round up before the multiplier too. It is rounded up once, at the end.
+    two thirds in four digits: 2 * 4 * dim / 3 -> 0.6667 * 4 * dim
+        You multiply by a rounded two thirds, such as 0.6667: a large dim comes out too wide. Multiply by 2, and divide
+        by 3.
+    rounded to the nearest twice: int(multiplier * two_thirds) -> round(multiplier * round(8 * dim / 3))
+        You round to the nearest whole number, before the multiplier and after it. Both are cut: int().
+    never cut: hidden = int(multiplier * two_thirds) -> hidden = multiplier * 8 * dim / 3
+        You cut nowhere, so a rest behind the point is rounded up in the end. Both numbers are cut: int().
+    a float: return -(-hidden // multiple_of) * multiple_of -> return -(-hidden // multiple_of) * float(multiple_of)
+        The size is right, but a float comes out, as where one of the numbers was not cut by int(). It is to be an int.
     nothing refused: raise ValueError("dim and multiple_of must be positive") -> multiple_of = abs(multiple_of) or 1
         A dim or multiple_of below 1 gets a result. Raise a ValueError first.
 """)

@@ -8,6 +8,7 @@ from torch import Tensor
 from ...exercise import Exercise
 from ...expect import (
     HALVES,
+    Mismatch,
     at_least_float32,
     draw,
     exact,
@@ -36,6 +37,7 @@ def cases() -> list[tuple]:
     made = [(draw(*shape, seed=seed) * 2, k) for seed, (shape, k) in enumerate(sizes)]
     made[0][0].requires_grad_()
     halves = [(draw(4, 8, seed=20, dtype=dtype), 2) for dtype in HALVES]
+    made.append((tensor([[0.0, 3.0, -1.0, 3.0], [2.0, 2.0, 2.0, 2.0]]), 2))
     return [*made, *halves, (draw(3, 4), 0), (draw(3, 4), 5), (draw(5, 3, seed=8).t(), 2)]
 
 
@@ -60,7 +62,7 @@ def expected_weights(logits: Tensor, k: int) -> Tensor:
 
 @exercise.property("weights and experts of shape (..., k), in the dtype of logits and int64")
 def shapes(answer: Callable) -> None:
-    for shape, k in (((5, 8), 2), ((2, 3, 6), 3), ((4,), 4)):
+    for shape, k in (((5, 8), 2), ((2, 3, 6), 3), ((4,), 4), ((4, 1, 8), 2)):
         for dtype in (torch.float32, *HALVES):
             logits = draw(*shape, dtype=dtype)
             weights, experts = answer(logits, k)
@@ -79,6 +81,23 @@ def best_experts(answer: Callable) -> None:
         logits = draw(*shape, seed=k)
         want = exact(logits).argsort(dim=-1, descending=True)[..., :k]
         expect_close(answer(logits, k)[1].float(), want.float(), where=f"experts, logits of shape {shape}, k {k}")
+    turned = draw(9, 5, seed=3).t()
+    expect_close(
+        answer(turned, 2)[1].float(),
+        exact(turned).argsort(dim=-1, descending=True)[:, :2].float(),
+        where="experts, logits that are not contiguous, as after a transpose",
+    )
+
+
+@exercise.property("equal logits: different experts, of equal weight")
+def ties(answer: Callable) -> None:
+    for values, k in (([0.0, 3.0, -1.0, 3.0], 2), ([3.0, 3.0, 3.0, 0.0], 2), ([1.0, 1.0, 1.0, 1.0], 3)):
+        weights, experts = answer(tensor([values]), k)
+        where = f"logits {', '.join(f'{v:g}' for v in values)}, k {k}"
+        expect_close(weights, torch.full((1, k), 1 / k), where=f"weights, {where}")
+        chosen = experts.flatten().tolist()
+        if len(set(chosen)) != k or any(values[expert] != max(values) for expert in chosen):
+            raise Mismatch(f"{where}: expected {k} different experts with the highest logit, got {chosen}")
 
 
 @exercise.property("the softmax of the chosen logits alone: weights sum to 1")
@@ -93,10 +112,10 @@ def weights_sum_to_1(answer: Callable) -> None:
 
 @exercise.property("logits of any size")
 def any_size(answer: Callable) -> None:
-    logits = tensor([[1000.0, 999.0, -1000.0], [-1e4, -1e4 - 1, -2e4]])
-    expect_close(
-        answer(logits, 2)[0], expected_weights(logits - logits.amax(-1, keepdim=True), 2), where="logits of 1,000"
-    )
+    logits = tensor([[1000.0, 999.0, -1000.0], [-1e4, -1e4 - 1, -2e4], [1000.0, 0.0, 5.0]])
+    want = expected_weights(logits - logits.amax(-1, keepdim=True), 2)
+    # A logarithm of their sum, which is 1,000, has fewer digits behind the point.
+    expect_close(answer(logits, 2)[0], want, where="logits of 1,000", atol=1e-4)
 
 
 @exercise.property("half precision is computed in float32")

@@ -8,7 +8,7 @@ import torch.nn.functional as F  # noqa: F401  # what slips below call
 from torch import Tensor, nn
 
 from ...exercise import Exercise
-from ...expect import HALVES, expect_close, expect_gradients, expect_like
+from ...expect import HALVES, Mismatch, expect_close, expect_gradients, expect_like
 from ...families import no_gradient, overwrites
 from ..attention.Attention import Attention
 from ..feed_forward.SwiGLU import SwiGLU
@@ -49,7 +49,7 @@ def cases() -> list[tuple]:
     first = given(0, 1, 4)
     made = [(*(x.requires_grad_() for x in first[:-1]), first[-1]), *(given(i, **SIZES[i]) for i in (1, 4))]
     made += [given(7, size=0.1), given(12, 1, 3, n_kv_heads=4)]
-    made += [(*given(5), 3, (3, 2)), (*given(6, **SIZES[1]), 0, (1, 4))]
+    made += [(*given(5), 3, (3, 2)), (*given(6, **SIZES[1]), 0, (1, 4)), (*given(8, 1, 4), 0, (3, 1))]
     *tensors, config = given(11, 1, 1)
     made.append((*(x.bfloat16() for x in tensors), config))
     return made
@@ -131,6 +131,22 @@ def in_pieces(answer: Callable) -> None:
         expect_close(keys, want["k"], where=f"keys in the cache, {where}", atol=1e-4)
         expect_close(values, want["v"], where=f"values in the cache, {where}", atol=1e-4)
         expect_close(got, want["block"], where=where, atol=1e-4)
+
+
+@exercise.property("the same without gradients, in half precision and for a longer text; x stays as it was")
+def elsewhere(answer: Callable) -> None:
+    with torch.no_grad():
+        args = given(8, 2, 40)
+        before = args[0].clone()
+        where = f"x of shape {tuple(before.shape)}, without gradients"
+        expect_close(answer(*args)[0], expected(*args), where=where, atol=1e-3)
+        if not torch.equal(args[0], before):
+            raise Mismatch("without gradients, x itself was changed: return a new tensor")
+        for dtype, bits in HALVES.items():
+            *tensors, config = given(9, 2, 5)
+            halves = (*(t.to(dtype) for t in tensors), config)
+            where, step = f"x in {str(dtype)[6:]}", 2.0**-bits
+            expect_close(answer(*halves)[0], expected(*halves), where=where, rtol=16 * step, atol=64 * step)
 
 
 @exercise.property("gradients flow back to x and to all nine weights")

@@ -54,6 +54,7 @@ def cases() -> list[tuple]:
     """Tied and untied, one layer and more, constants that are defaults and others, texts in pieces, gradients."""
     made = [given(1, 2, 5, **TIED), given(2, 1, 4, **SIZES[3], rope_theta=10_000.0), (*given(3, 1, 4), (3, 1))]
     made += [(*given(4, 1, 6, **TIED, n_layers=1), (3, 1, 2)), (*given(5, 1, 4, **TIED, n_layers=1), (), "learns")]
+    made += [given(8, 1, 4, n_layers=4), (*given(9, 1, 5, n_layers=1), (4, 1))]
     made += [(*given(6, 1, 3, n_layers=1), (), "silent"), (*given(7, 1, 4, n_layers=1), (2, 2), "bfloat16")]
     return made
 
@@ -234,6 +235,10 @@ exercise.slips("""
         There is one block less than config.n_layers.
     only the first block is run: enumerate(self.blocks) -> enumerate(self.blocks[:1])
         Only the first block is run. Look for a return inside of the loop.
+    every second block: enumerate(self.blocks): -> list(enumerate(self.blocks))[::2]:
+        Every second block is run, and those between are not.
+    the last block is not run: enumerate(self.blocks): -> list(enumerate(self.blocks))[: max(len(self.blocks) - 1, 1)]:
+        The last block is made, but not run.
     from last to first: enumerate(self.blocks) -> enumerate(self.blocks[::-1])
         Your blocks are run from the last to the first.
     theta left out: , config.rope_theta) -> )

@@ -117,7 +117,12 @@ def same_logits(answer: Callable) -> None:
         config, tokens = given(seed, **size)
         seen = Seen(*answer(config, tokens))
         if seen.chance:
-            raise Mismatch(f"{shown(config)}: loaded twice, expected the same model, got {seen.chance}")
+            names = seen.chance.split(", ")
+            told = f"{', '.join(names[:2])}{f' and {len(names) - 2} more' * (len(names) > 2)}"
+            raise Mismatch(
+                f"{shown(config)}: loaded twice, expected the same model, got other numbers each time. Of the file's "
+                f"tensors, these are not in the model: {told}"
+            )
         expect_close(seen.logits, expected(config, tokens)["head"], where=shown(config), atol=1e-3, rtol=1e-4)
 
 
@@ -202,11 +207,20 @@ exercise.slips("""
         attn_norm and ffn_norm go into each other's place. Shapes cannot tell.
     norms left at 1: weight = weights[name] -> weight = own[place] if "norm" in name else weights[name]
         The gains of the norms are not loaded: they are still 1.
+    norms of attention left at 1: = weights[name] -> = own[place] if "attn_norm" in name else weights[name]
+        The gains of the norms before attention are not loaded: they are still 1. The file calls them attn_norm.
+    norms of feed-forward left at 1: = weights[name] -> = own[place] if "ffn_norm" in name else weights[name]
+        The gains of the norms before the feed-forward layer are not loaded: they are still 1. The file calls them
+        ffn_norm.
     only the last norm left at 1: weight = weights[name] -> weight = weights[name] ** (name != "output_norm.weight")
         The gains of the last norm are not loaded: they are still 1. The file calls them output_norm.weight.
     nothing loaded: own[place].copy_(weight) -> own[place].clone().copy_(weight)
-        Each load gives other numbers: the model keeps what it was drawn with, as where weights are written into
-        copies of its parameters. Write into the parameters themselves.
+        Each load gives other numbers, and none of the file's matrices is in the model: it keeps what it was drawn with,
+        as where weights are written into copies of its parameters. Write into the parameters themselves.
+    values left at random: weight = weights[name] -> weight = own[place] if "attn_v." in name else weights[name]
+        Each load gives other numbers: the values' matrices, attn_v, do not get into the model.
+    down left at random: weight = weights[name] -> weight = own[place] if "ffn_down." in name else weights[name]
+        Each load gives other numbers: the matrices ffn_down do not get into the model.
     the head left at random: weight = weights[name] -> weight = own[place] if name == "output.weight" else weights[name]
         Where the head is not tied, each load gives other numbers: output.weight does not get into the head.
     the head from the embedding: weights[name] -> weights["token_embd.weight" if name == "output.weight" else name]

@@ -1,7 +1,7 @@
 """Exercise 6: all parts together, with SmolLM2's weights, beside the course's own Llama."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from llama_lessons.settings import plain
 
 from ...exercise import Exercise
 from ...expect import Mismatch
-from ...locator import locate
+from ...locator import locate, locate_in_cache
 from ...mine import owners
 from ...verdict import Mistake
 
@@ -27,74 +27,79 @@ def my_llama() -> Any:
     return assemble(say=lambda text: None)
 
 
-@dataclass
 class Seen:
-    """What is seen of a learner's Llama beside the course's, on the same tokens.
+    """What is seen of a learner's Llama beside the course's, on the same tokens; each thing when it is asked for.
 
     Args:
         own: the learner's, as `assemble` gives it.
-        reference: the course's.
-        ids: the tokens.
-        logits: the learner's and the course's, for each token.
-        pieces: the learner's, when the text is read in two pieces with caches.
-        chosen: the tokens that each goes on with, the best at each step.
     """
 
-    own: Any
-    reference: Any
-    ids: Tensor
-    logits: tuple[Tensor, Tensor]
-    pieces: Tensor
-    chosen: tuple[list[int], list[int]]
+    def __init__(self, own: Any) -> None:
+        from llama_lessons.checkpoints import load_gguf, load_gguf_tokenizer
+        from llama_lessons.lab.mine import Assembled
+
+        if not isinstance(own, Assembled):
+            raise Mismatch("my_llama has to return what assemble() returns")
+        self.bar = tqdm(total=4, desc="beside the course's", unit="step", leave=False, disable=plain())
+        self.own, self.reference = own, load_gguf(own.path)
+        self.bar.update()
+        self.ids = torch.tensor([load_gguf_tokenizer(own.path).encode(TEXT).ids])
+
+    @cached_property
+    @torch.inference_mode()
+    def logits(self) -> tuple[Tensor, Tensor]:
+        """The learner's and the course's, for each token."""
+        self.bar.update()
+        return self.own.model(self.ids), self.reference(self.ids)
+
+    @cached_property
+    @torch.inference_mode()
+    def pieces(self) -> Tensor:
+        """The learner's, when the text is read in two pieces with caches."""
+        self.bar.update()
+        cache, half = self.own.model.new_cache(1, self.ids.shape[1]), self.ids.shape[1] // 2
+        return torch.cat(
+            [self.own.model(part, cache=cache) for part in (self.ids[:, :half], self.ids[:, half:])], dim=1
+        )
+
+    @cached_property
+    def chosen(self) -> tuple[list[int], list[int]]:
+        """The tokens that each goes on with, the best at each step."""
+        from llama_lessons.generation import generate
+
+        chosen = tuple(generate(model, self.ids.tolist(), NEW_TOKENS)[0] for model in (self.own.model, self.reference))
+        self.bar.close()
+        return chosen
 
 
 def use(answer: Callable) -> Callable[[], Seen]:
-    """Run it once, and look at everything; a mistake that stops it does so again for each property."""
-    outcome: list[Seen | BaseException] = []
+    """Assemble it once; a mistake that stops it does so again for each property."""
+    outcome: list[Seen | Exception] = []
 
     def seen() -> Seen:
         if not outcome:
             try:
-                outcome.append(look(answer()))
+                outcome.append(Seen(answer()))
             except Exception as error:
                 outcome.append(error)
-        if isinstance(outcome[0], BaseException):
+        if isinstance(outcome[0], Exception):
             raise outcome[0]
         return outcome[0]
 
     return seen
 
 
-@torch.inference_mode()
-def look(own: Any) -> Seen:
-    from llama_lessons.checkpoints import load_gguf, load_gguf_tokenizer
-    from llama_lessons.generation import generate
-    from llama_lessons.lab.mine import Assembled
-
-    if not isinstance(own, Assembled):
-        raise Mismatch("my_llama has to return what assemble() returns")
-    steps = iter(tqdm(range(4), desc="beside the course's", unit="step", leave=False, disable=plain()))
-    next(steps)
-    reference = load_gguf(own.path)
-    ids = torch.tensor([load_gguf_tokenizer(own.path).encode(TEXT).ids])
-    next(steps)
-    logits = own.model(ids), reference(ids)
-    next(steps)
-    cache, half = own.model.new_cache(1, ids.shape[1]), ids.shape[1] // 2
-    pieces = torch.cat([own.model(part, cache=cache) for part in (ids[:, :half], ids[:, half:])], dim=1)
-    next(steps)
-    chosen = tuple(generate(model, ids.tolist(), NEW_TOKENS)[0] for model in (own.model, reference))
-    list(steps)
-    return Seen(own, reference, ids, logits, pieces, chosen)
-
-
 def diagnose(answer: Callable[[], Seen]) -> Mistake | None:
     """The first part that differs, and what it looks like."""
     try:
         seen = answer()
+        own, model = seen.own, seen.own.model.model
+        report = locate(model, seen.reference, seen.ids, own.modules)
+        if not report.faults and not same(seen.pieces, seen.logits[1]):
+            room = seen.ids.numel() * own.model.config.n_layers
+            return locate_in_cache(model, seen.ids, lambda: own.model.new_cache(1, room), own.model.config)
     except Exception:  # the properties have said so
         return None
-    report = locate(seen.own.model.model, seen.reference, seen.ids, seen.own.modules)
     if not report.faults:
         return None
     name, sure = (report.mistake.name, report.mistake.sure) if report.mistake else ("the first part that differs", True)
@@ -121,7 +126,6 @@ exercise = Exercise(
 
 @exercise.property("Block, Llama and load are your own")
 def parts_are_own(answer: Callable[[], Seen]) -> None:
-    answer()
     missing = [part for part in OWN if owners()[part] != "yours"]
     if missing:
         raise Mismatch(f"not solved yet: {', '.join(missing)}. check keeps what is right in my_llama")
@@ -155,11 +159,16 @@ def same_tokens(answer: Callable[[], Seen]) -> None:
         raise Mismatch(f"{same} of {NEW_TOKENS} tokens are the same, and then another one comes")
 
 
+def same(own: Tensor, wanted: Tensor) -> bool:
+    """Whether logits are within 0.001 of those wanted."""
+    return own.shape == wanted.shape and bool(((own - wanted).abs() < 1e-3).all())
+
+
 def expect_same(own: Tensor, wanted: Tensor, what: str) -> None:
-    """Refuse logits that are further than 0.001 from those wanted."""
+    """Refuse logits that are not the same as those wanted, and say of which token."""
     if own.shape != wanted.shape:
         raise Mismatch(f"{what}: expected shape {tuple(wanted.shape)}, got {tuple(own.shape)}")
-    off = (own - wanted).abs().amax(dim=(0, 2))
-    first = next(iter((~(off < 1e-3)).nonzero().flatten().tolist()), None)
-    if first is not None:
+    if not same(own, wanted):
+        off = (own - wanted).abs().amax(dim=(0, 2))
+        first = int((~(off < 1e-3)).nonzero()[0])
         raise Mismatch(f"{what} of {len(off)} tokens: those of token {first} are off by {off[first]:.3g}")

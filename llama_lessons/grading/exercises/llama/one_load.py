@@ -19,7 +19,7 @@ class Seen(NamedTuple):
     """What is seen of a load, and of its model, which reads tokens; numbers and roles only where they can be told."""
 
     logits: Tensor
-    chance: str  # whether another load makes another model
+    chance: str  # which of the file's tensors are not in the model, if another load makes another one
     count: int  # numbers that the model learns
     changed: str  # what load changed of the weights that it was given
     roles: str  # what is wrong with the dictionary of modules, where the logits are right
@@ -45,12 +45,18 @@ def loads(load: Callable) -> Callable[..., tuple]:
         again, _ = loaded(load(config, {name: weight.clone() for name, weight in weights_in_file(config).items()}))
         count = sum(parameter.numel() for parameter in model.parameters())
         if not all(map(torch.equal, model.parameters(), again.parameters())):
-            return Seen(torch.zeros_like(logits), "other numbers each time", count, changed, "", "")
+            return Seen(torch.zeros_like(logits), not_in(model, weights_in_file(config)), count, changed, "", "")
         want = expected(config, tokens)
         roles = wrong_roles(modules, outputs, want) if not pieces and alike(logits, want["head"]) else ""
         return Seen(logits.detach(), "", count, changed, roles, "")
 
     return run
+
+
+def not_in(model: nn.Module, weights: dict[str, Tensor]) -> str:
+    """The tensors whose numbers are not among the model's, in whatever order and parameter they may stand there."""
+    numbers = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+    return ", ".join(name for name, weight in weights.items() if not torch.isin(weight, numbers).all()) or "none"
 
 
 def weights_in_file(config: LlamaConfig) -> dict[str, Tensor]:
