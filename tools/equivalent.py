@@ -98,6 +98,11 @@ BY_REASON: dict[str, list[tuple[str, str]]] = {
         ("load", "for name, place in zip(theirs, ours, strict=False):"),
     ],
     "transpose takes its two axes in either order": [
+        (
+            "next_token_loss",
+            "losses = F.cross_entropy(logits[:, :-1].float().transpose(2, 1), targets, reduction='none')",
+        ),
+        ("accumulate", "losses = F.cross_entropy(logits.transpose(2, 1), tokens[:, 1:], reduction='none')"),
         ("to_interleaved", "return heads.transpose(2, 1).flatten(0, 2)"),
         ("causal_attention", "scores = q.float() @ k.float().transpose(3, 2) / q.shape[3] ** 0.5"),
         ("grouped_query_attention", "q, k, v = (x.transpose(2, 1) for x in (q, k, v))"),
@@ -154,6 +159,30 @@ BY_REASON: dict[str, list[tuple[str, str]]] = {
         ("MultiHeadAttention", "self.k_proj = nn.Linear(dim, dim)"),
         ("MultiHeadAttention", "self.k_proj = nn.Linear(dim, dim, bias=True)"),
     ],
+    "float32 is exact enough for a text of some hundred tokens": [
+        ("unigram_entropy", "p = counts[counts > 0] / len(tokens)"),
+    ],
+    "a tensor of one number does as well as the number": [
+        ("clip_gradients", "norm = math.sqrt(sum((g.square().sum() for g in gradients)))"),
+        ("accumulate", "n_counted = sum((counted[:, 1:].sum() for _, counted in parts))"),
+    ],
+    "both lists are empty, whatever they are called": [("parameter_groups", "kept, decayed = ([], [])")],
+    "the groups may come in either order, and names in a tuple too": [
+        (
+            "parameter_groups",
+            "return [{'params': kept, 'weight_decay': 0.0}, {'params': decayed, 'weight_decay': weight_decay}]",
+        ),
+        (
+            "parameter_groups",
+            "(decayed if roles[name] in ('projection', 'head', 'residual') else kept).append(parameter)",
+        ),
+    ],
+    "at the seam both rules give peak": [("learning_rate", "if step <= warmup_steps:")],
+    "a cosine is the same for an angle and its opposite": [
+        ("learning_rate", "share = (warmup_steps - step) / (total_steps - 1 - warmup_steps)"),
+        ("learning_rate", "share = (step - warmup_steps) / (warmup_steps - (total_steps - 1))"),
+    ],
+    "a norm of exactly max_norm is scaled by 1": [("clip_gradients", "if norm >= max_norm:")],
 }
 
 EQUIVALENT = {mutant: why for why, mutants in BY_REASON.items() for mutant in mutants}

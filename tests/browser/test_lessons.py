@@ -89,6 +89,12 @@ WIDGETS: dict[str, dict[str, Captions]] = {
             "after block": lambda value: f"After block {value},",
         },
     },
+    "10_training": {
+        "explore(draw_valley": {
+            "rate": lambda value: f"learning rate of {value}",
+            "steps": lambda value: f"After {value} steps",
+        },
+    },
 }
 
 

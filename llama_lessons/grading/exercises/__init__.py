@@ -96,6 +96,18 @@ EXERCISES = {
         "flops_per_token",
         "questions",
     ),
+    "10_training": (
+        "unigram_entropy",
+        "next_token_loss",
+        "adamw_step",
+        "parameter_groups",
+        "learning_rate",
+        "clip_gradients",
+        "accumulate",
+        "name_the_curves",
+        "train_a_little",
+        "questions",
+    ),
 }
 
 for lesson, names in EXERCISES.items():
