@@ -97,8 +97,8 @@ EXERCISES = {
         "questions",
     ),
     "10_training": (
-        "unigram_entropy",
         "next_token_loss",
+        "unigram_entropy",
         "adamw_step",
         "parameter_groups",
         "learning_rate",

@@ -1,4 +1,4 @@
-"""Exercise 2: the loss of each token, given the logits after the token before it."""
+"""Exercise 1: the loss of each token, given the logits after the token before it."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Exercise 1: the loss of a model that knows how often each token comes, and nothing else."""
+"""Exercise 2: the loss of a model that knows how often each token comes, and nothing else."""
 
 import math
 from collections.abc import Callable
