@@ -150,9 +150,8 @@ def views(answer: Callable) -> None:
 exercise.slips(
     """
     positions rounded down: places * freq -> places.floor() * freq
-        Positions are divided and cut to whole numbers, as in the function that was given, so `factor` neighbours share
-        one place, and their order is lost. The angle is position times frequency, and it is the frequency that can be
-        divided without rounding.
+        The function does what it did when you found it: neighbours share one place, and their order is lost. Print
+        `places` for positions 0 to 7 with a factor of 4. What should they be?
 """,
     given=True,
 )

@@ -134,8 +134,8 @@ def gradients(answer: Callable) -> None:
 
 @exercise.given
 class all_three_bugs(FeedForwardBlock):
-    """The three bugs are still there: the activation is on up and not on the gate, there is one behind down_proj, and
-    what is returned is twice the layer's result, without x.
+    """The block does what it did when you found it, and the three bugs are there. Begin with the first probe: what
+    comes out where down_proj adds nothing?
     """
 
     def forward(self, x):

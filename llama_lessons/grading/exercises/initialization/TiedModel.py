@@ -151,8 +151,8 @@ def gradients(answer: Callable) -> None:
 
 PLANTED = """
     the planted bug: nn.init.normal_(self.head.weight, std=0.02) -> pass
-        The table that both use has a standard deviation of 1, as nn.Embedding draws it, where 0.02 is asked for. Only
-        what is drawn into the weight that the model has in the end, and with that std, counts.
+        The table that both use has a standard deviation of 1, where 0.02 is asked for. Only what is drawn into the
+        weight that the model has in the end, and with that std, counts.
 """
 exercise.slips(PLANTED, given=True)
 exercise.slips("""

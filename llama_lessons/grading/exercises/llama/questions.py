@@ -12,8 +12,8 @@ question(
         "matrices, and its file too. So what a strict load has to find depends on the config: to ask for output.weight "
         "in every file would refuse SmolLM2, and to do without it in every file would leave the head of Llama 3 8B as "
         "it was drawn.",
-        "c": "A head that is tied is not computed from the file, and the file of a tied model does not say more than "
-        "once what is in it. And a head of its own that the file lacks would be random: that file has to be refused.",
+        "c": "That is right for SmolLM2. But Llama 3 8B's head is a matrix of its own. If its file lacks that matrix, "
+        "something is missing, and a head made of the embedding would be another model: that file has to be refused.",
         "d": "strict=False lets any name be missing and any be extra, also where one is misspelt. Then a whole layer "
         "may keep its random numbers, and no error says so. Say exactly what this config's file has to hold.",
     },

@@ -81,13 +81,8 @@ exercise = Exercise(
 
 def expected(logits: Tensor, tokens: Tensor, counted: Tensor) -> Tensor:
     """Token by token, in float64."""
-    log_p = exact(logits).log_softmax(dim=-1)
-    losses = [
-        -log_p[row, t - 1, tokens[row, t]]
-        for row in range(tokens.shape[0])
-        for t in range(1, tokens.shape[1])
-        if counted[row, t]
-    ]
+    log_p, ids = exact(logits).log_softmax(dim=-1), tokens.tolist()
+    losses = [-log_p[row, t - 1, ids[row][t]] for row, t in counted.nonzero().tolist() if t]
     return torch.stack(losses).mean()
 
 

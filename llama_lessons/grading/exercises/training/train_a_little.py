@@ -173,8 +173,8 @@ def evaluation_mode(answer: Callable) -> None:
 
 @exercise.given
 def all_four_bugs(model, batches, validation, lr=0.1):
-    """The four bugs are still there: a softmax before the cross-entropy, no zero_grad, losses that hold on to their
-    graphs, and a validation in training mode.
+    """It does what it did when you found it, and the four bugs are there. Begin with the probe: which loss should a
+    model have that is certain and right?
     """
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
     losses = []
