@@ -59,6 +59,7 @@ class Processes(OneProcess):
 
     Raises:
         ValueError: if shard is asked of a torch that cannot do it.
+        ConnectionError: when the with statement is left since another process has ended.
     """
 
     def __init__(self, device: torch.device, shard: bool = False) -> None:
@@ -75,10 +76,15 @@ class Processes(OneProcess):
         self.rank, self.count = dist.get_rank(), dist.get_world_size()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:  # after an error others may be gone, and not be waited for
-            dist.destroy_process_group()
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         signal.signal(signal.SIGINT, self._handler)
+        if error is None:  # after an error others may be gone, and not be waited for
+            dist.destroy_process_group()
+        elif isinstance(error, RuntimeError) and ("gloo" in str(error) or "NCCL" in str(error)):
+            raise ConnectionError(
+                f"process {self.rank} has lost another one, which was killed or has met an error of its own. The last "
+                "checkpoint is whole: start the same command again, and it goes on from there"
+            ) from error
 
     def _note_interrupt(self, *_: object) -> None:
         self._interrupted = True
@@ -86,13 +92,16 @@ class Processes(OneProcess):
     def wrap(self, model: nn.Module) -> nn.Module:
         """Give all processes the first one's weights, and return what exchanges gradients in backward."""
         if self._fully_shard is None:
-            return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
+            return DistributedDataParallel(model, gradient_as_bucket_view=True)
         for parameter in model.parameters():
             dist.broadcast(parameter.data, src=0)
         mesh = dist.init_device_mesh(self.device.type, (self.count,))
         for block in model.blocks:  # what is put together at a time
             self._fully_shard(block, mesh=mesh)
-        return self._fully_shard(model, mesh=mesh)
+        self._fully_shard(model, mesh=mesh)
+        # What is in no block stays whole after forward, since backward comes next; in validation none does.
+        model.register_forward_hook(lambda *_: None if torch.is_grad_enabled() else model.reshard())
+        return model
 
     def part(self, batch: Tensor) -> Tensor:
         """Return this process's rows: (batch, ...) -> (batch / count, ...)."""

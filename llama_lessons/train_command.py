@@ -71,7 +71,12 @@ def _run(args: argparse.Namespace) -> None:
     from llama_lessons.processes import Processes
 
     with Processes(device, args.shard) as processes:
-        _train(args, device, processes)
+        try:
+            _train(args, device, processes)
+        except (OSError, ValueError):
+            if processes.rank == 0:
+                raise
+            sys.exit(1)  # it is a mistake that all processes meet, and the first one names it
 
 
 def _train(args: argparse.Namespace, device: "torch.device", processes: "OneProcess") -> None:

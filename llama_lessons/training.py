@@ -187,7 +187,7 @@ def add_gradients(
     """
     masks = [None] * accumulate if mask is None else mask.chunk(accumulate)
     parts = list(zip(tokens.chunk(accumulate), masks, strict=False))  # a small batch has fewer
-    n_predicted = [t[:, 1:].numel() if m is None else (m[:, 1:] & m[:, :-1]).sum() for t, m in parts]
+    n_predicted = [t[:, 1:].numel() if m is None else int((m[:, 1:] & m[:, :-1]).sum()) for t, m in parts]
     total = torch.zeros((), device=tokens.device)
     for i, part in enumerate(parts):
         # Several processes exchange gradients once, after the last part.
