@@ -69,25 +69,8 @@ def text(tmp_path_factory):
 
 
 def train(text, folder, *more, steps=STEPS):
-    sizes = [
-        "--dim",
-        "16",
-        "--layers",
-        "2",
-        "--heads",
-        "2",
-        "--kv-heads",
-        "1",
-        "--batch-size",
-        "4",
-        "--seq-len",
-        "16",
-        "--lr",
-        "0.01",
-        "--device",
-        "cpu",
-    ]
-    return ["train", "--text", text, "--folder", folder, "--steps", steps, *sizes, *more]
+    sizes = "--dim 16 --layers 2 --heads 2 --kv-heads 1 --batch-size 4 --seq-len 16 --lr 0.01 --device cpu"
+    return ["train", "--text", text, "--folder", folder, "--steps", steps, *sizes.split(), *more]
 
 
 def train_two(*arguments, **keywords):
@@ -138,54 +121,59 @@ def test_two_processes_have_the_losses_of_one_and_speak_with_one_voice(text, tmp
 
 
 CHECKS = """
-import torch, torch.distributed as dist
+import sys
+import torch
 from torch.distributed.tensor import DTensor
 from llama_lessons.llama import Llama, LlamaConfig
 from llama_lessons.processes import Processes, average_gradients_
 from llama_lessons.training import add_gradients, next_token_loss
 
-config = LlamaConfig(vocab_size=11, dim=16, n_layers=2, n_heads=2, n_kv_heads=1, head_dim=8, hidden_dim=24, max_seq_len=8)
-tokens = torch.randint(11, (8, 9), generator=torch.Generator().manual_seed(1))
+sizes = dict(dim=16, n_layers=2, n_heads=2, n_kv_heads=1, head_dim=8, hidden_dim=24)
+config = LlamaConfig(vocab_size=12, max_seq_len=8, **sizes)
+tokens = torch.randint(12, (8, 9), generator=torch.Generator().manual_seed(1))
 
 def new_model(seed=0):
     torch.manual_seed(seed)
     return Llama(config).double()
 
-whole = new_model()
-add_gradients(whole, tokens)
-for shard in (False, True):
+def assert_gradients(model, expected, whole):
+    for ours, theirs in zip(model.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(whole(ours.grad), theirs.grad, rtol=1e-6, atol=1e-9)
+
+alone = new_model()
+expected_loss = add_gradients(alone, tokens)
+shard = "--shard" in sys.argv
+with Processes(torch.device("cpu"), shard) as processes:
+    assert processes.count == 2
+    part = processes.part(tokens)
+    assert torch.equal(part, tokens[4 * processes.rank :][:4])
     for accumulate in (1, 2):
-        with Processes(torch.device("cpu"), shard) as processes:
-            assert processes.count == 2
-            part = processes.part(tokens)
-            assert torch.equal(part, tokens[4 * processes.rank :][:4])
-            # Another model in each process: all take the first one's weights.
-            model = new_model(seed=processes.rank)
-            exchanges = processes.wrap(model)
-            loss = add_gradients(exchanges, part, accumulate=accumulate)
-            (mean,) = processes.mean(loss)
-            assert abs(mean - next_token_loss(whole(tokens[:, :-1]), tokens).item()) < 1e-6
-            for ours, theirs in zip(model.parameters(), whole.parameters()):
-                assert isinstance(ours, DTensor) == shard
-                if shard:  # half of the rows are here
-                    assert 2 * ours.to_local().shape[0] == ours.shape[0] or ours.shape[0] == 11
-                torch.testing.assert_close(processes.whole(ours.grad), theirs.grad, rtol=1e-6, atol=1e-9)
-                shared = processes.share(processes.whole(ours.data), ours)
-                assert torch.equal(processes.whole(shared), processes.whole(ours.data))
-            if not shard:
-                by_hand = new_model()
-                add_gradients(by_hand, part)
-                average_gradients_(by_hand)
-                for ours, theirs in zip(model.parameters(), by_hand.parameters()):
-                    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-6, atol=1e-9)
-            rank = processes.rank
-print("right" if rank == 0 else "", end="")
+        # Another model in each process: all take the first one's weights.
+        model = new_model(seed=processes.rank)
+        loss = add_gradients(processes.wrap(model), part, accumulate=accumulate)
+        (mean,) = processes.mean(loss)
+        assert abs(mean - expected_loss.item()) < 1e-6 < abs(loss.item() - expected_loss.item())
+        assert_gradients(model, alone, processes.whole)
+    by_hand = new_model()
+    add_gradients(by_hand, part)
+    average_gradients_(by_hand)
+    assert_gradients(by_hand, alone, lambda gradient: gradient)
+    for parameter, whole in zip(model.parameters(), alone.parameters(), strict=True):
+        assert torch.equal(processes.whole(parameter.data), whole)
+        shared = processes.share(whole.data, parameter)
+        if shard:  # half of it is here
+            assert torch.equal(shared.to_local(), whole.chunk(2)[processes.rank])
+        else:
+            assert torch.equal(shared, whole)
+    if processes.rank == 0:
+        print("right", end="")
 """
 
 
-def test_the_gradients_are_those_of_the_whole_batch_by_hand_and_by_torch(tmp_path):
+@pytest.mark.parametrize("more", [[], ["--shard"]], ids=["DDP", "FSDP2"])
+def test_the_gradients_are_those_of_the_whole_batch_by_hand_and_by_torch(tmp_path, more):
     (tmp_path / "checks.py").write_text(CHECKS)
-    code, out, err = run_two(tmp_path / "checks.py")
+    code, out, err = run_two(tmp_path / "checks.py", *more)
     assert (code, out) == (0, "right"), err
 
 
@@ -242,7 +230,9 @@ def test_a_killed_process_ends_all_and_one_process_goes_on(text, tmp_path, monke
         out, err = torchrun.communicate(timeout=60)
     assert (torchrun.returncode, out) == (1, "")
     assert re.search(rf"exitcode  : -9 \(pid: {killed}\)", err)
-    assert all(not Path(f"/proc/{pid}").exists() for pid in others)
+    for pid in others:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
     kept = losses(folder)
     assert 100 <= len(kept) < 2000
     assert len(kept) % 100 == 0
@@ -257,9 +247,8 @@ def test_a_killed_process_ends_all_and_one_process_goes_on(text, tmp_path, monke
     assert losses(folder) == pytest.approx(losses(ran), abs=1e-2)
 
 
-@pytest.mark.parametrize("to", ["torchrun", "one process"])
-@pytest.mark.parametrize("more", [[], ["--shard"]], ids=["DDP", "FSDP2"])
-def test_ctrl_c_ends_all_after_the_same_whole_step(text, tmp_path, more, to):
+@pytest.mark.parametrize(("to", "more"), [("torchrun", []), ("one process", ["--shard"])], ids=["DDP", "FSDP2"])
+def test_ctrl_c_ends_all_after_the_same_whole_step(text, tmp_path, to, more):
     with amid_a_run(text, tmp_path, *more) as torchrun:
         os.kill(torchrun.pid if to == "torchrun" else max(workers(torchrun)), signal.SIGINT)
         out, err = torchrun.communicate(timeout=60)
@@ -291,7 +280,6 @@ def test_one_process_needs_nothing_of_distributed(text, tmp_path):
     asked = [str(argument) for argument in train(text, tmp_path, steps=2)]
     told = "import sys; import llama_lessons.__main__ as command\n"
     told += f"assert command.main({asked!r}) == 0\n"
-    told += "import torch; print([name for name in sys.modules if name.startswith(('llama_lessons.processes',\n"
-    told += "'torch.distributed.tensor', 'torch.distributed.fsdp'))], torch.distributed.is_initialized())"
+    told += "import torch; print('llama_lessons.processes' in sys.modules, torch.distributed.is_initialized())"
     done = subprocess.run([sys.executable, "-c", told], cwd=ROOT, env=ENVIRONMENT, timeout=120, check=True, **STREAMS)
-    assert done.stdout.splitlines()[-1] == "[] False"
+    assert done.stdout.splitlines()[-1] == "False False"
