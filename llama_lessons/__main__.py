@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from llama_lessons.train_command import add_parser as add_train_parser
+
 # What takes long to import is imported where it is needed, so that --help and a wrong argument are answered at once.
 
 __all__ = ["main"]
@@ -27,6 +29,7 @@ EXAMPLES = """examples:
   python -m llama_lessons ask --mine "What is the capital of France?"
   python -m llama_lessons ask - < question.txt
   python -m llama_lessons chat
+  python -m llama_lessons train --text FILE --folder DIR
 """
 
 MODEL = """a Llama: a .gguf file, or a folder in Hugging Face's format (config.json, *.safetensors, tokenizer.json);
@@ -174,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(metavar="{ask,chat}", required=True)
+    commands = parser.add_subparsers(metavar="{ask,chat,train}", required=True)
     ask = commands.add_parser("ask", help="ask one question", description="Ask one question.")
     ask.add_argument("question", nargs="*", help="what to ask; - or nothing reads it from stdin")
     chat = commands.add_parser("chat", help="talk, line by line", description="Talk, line by line, until Ctrl-D.")
@@ -193,6 +196,7 @@ def _parser() -> argparse.ArgumentParser:
             "--mine", action="store_true", help="your own code: my_llama, with the course's parts where it has none yet"
         )
         add("--device", help="cpu, cuda or mps (default: LLAMA_LESSONS_DEVICE, else CUDA if there is one)")
+    add_train_parser(commands)
     return parser
 
 

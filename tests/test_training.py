@@ -24,6 +24,8 @@ from llama_lessons.llama import Llama, LlamaConfig
 from llama_lessons.settings import PLAIN
 from llama_lessons.training import (
     TrainSettings,
+    adamw_step,
+    add_gradients,
     learning_rate,
     mean_loss,
     next_token_loss,
@@ -173,6 +175,29 @@ def test_decay_alone_moves_matrices_alone():
         torch.testing.assert_close(parameter, expected, atol=0, rtol=1e-6 if name in decayed else 0)
 
 
+@pytest.mark.parametrize("weight_decay", [0.0, 0.3])
+@pytest.mark.parametrize("betas", [(0.9, 0.95), (0.0, 0.999)])
+def test_adamw_by_hand_is_torch_s(weight_decay, betas):
+    torch.manual_seed(0)
+    theirs = nn.Parameter(torch.randn(5, 3, dtype=torch.float64))
+    ours, exp_avg, exp_avg_sq = theirs.detach().clone(), torch.zeros_like(theirs), torch.zeros_like(theirs)
+    optimizer = torch.optim.AdamW([theirs], betas=betas, eps=1e-3, weight_decay=weight_decay)
+    for step in range(1, 8):
+        lr = 0.1 / step
+        theirs.grad = torch.randn(5, 3, dtype=torch.float64) * step
+        optimizer.param_groups[0]["lr"] = lr
+        optimizer.step()
+        before = [tensor.clone() for tensor in (ours, exp_avg, exp_avg_sq)]
+        given = ours, exp_avg, exp_avg_sq
+        ours, exp_avg, exp_avg_sq = adamw_step(
+            ours, theirs.grad, exp_avg, exp_avg_sq, step, lr=lr, betas=betas, eps=1e-3, weight_decay=weight_decay
+        )
+        assert all(map(torch.equal, given, before))
+        torch.testing.assert_close(ours, theirs.detach())
+        torch.testing.assert_close(exp_avg, optimizer.state[theirs]["exp_avg"])
+        torch.testing.assert_close(exp_avg_sq, optimizer.state[theirs]["exp_avg_sq"])
+
+
 def rates(**schedule):
     return [learning_rate(step, **schedule) for step in range(schedule["total_steps"])]
 
@@ -262,6 +287,38 @@ def test_parts_of_a_batch_give_the_gradients_of_the_whole(accumulate):
     assert parts_history.grad_norms == pytest.approx(whole_history.grad_norms, rel=1e-6)
     for one, other in zip(whole.parameters(), parts.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad, atol=1e-8, rtol=1e-6)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 3, 4])
+def test_with_padding_parts_count_by_their_tokens(accumulate):
+    tokens = small_data(4 * 9).view(4, 9)
+    mask = torch.arange(9) < torch.tensor([[9], [8], [3], [2]])  # parts of 15 and 3 tokens to predict, for one
+
+    model = small_model().double()
+    expected = next_token_loss(model(tokens[:, :-1]), tokens, mask)
+    gradients = torch.autograd.grad(expected, list(model.parameters()))
+    loss = add_gradients(model, tokens, mask, accumulate=accumulate)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, atol=1e-9, rtol=1e-6)
+
+
+def test_the_mean_of_the_parts_means_would_be_another_loss():
+    model, tokens = small_model(), small_data(4 * 9).view(4, 9)
+    mask = torch.arange(9) < torch.tensor([[9], [8], [3], [2]])
+    halves = [
+        next_token_loss(model(t[:, :-1]), t, m).item() for t, m in zip(tokens.chunk(2), mask.chunk(2), strict=True)
+    ]
+    assert abs(sum(halves) / 2 - add_gradients(model, tokens, mask, accumulate=2).item()) > 1e-3
+
+
+def test_gradients_are_added_to_those_that_are_there():
+    model, tokens = small_model(), small_data(4 * 9).view(4, 9)
+    add_gradients(model, tokens)
+    once = [parameter.grad.clone() for parameter in model.parameters()]
+    add_gradients(model, tokens)
+    for parameter, gradient in zip(model.parameters(), once, strict=True):
+        torch.testing.assert_close(parameter.grad, 2 * gradient)
 
 
 def test_a_part_is_read_alone():
@@ -526,6 +583,14 @@ LOGITS, TOKENS = torch.zeros(2, 5, 7), torch.zeros(2, 5).long()
         (
             lambda: learning_rate(0, warmup_steps=5, total_steps=5, peak=1.0, lowest=0.1),
             "warmup_steps (5) must be at least 0 and below total_steps (5)",
+        ),
+        (
+            lambda: adamw_step(*[torch.zeros(2)] * 4, 0, lr=0.1),
+            "step (0) must be at least 1",
+        ),
+        (
+            lambda: replace(SETTINGS, batch_size=12, accumulate=2).check_processes(4),
+            "batch_size (12) must be a multiple of processes (4) x accumulate (2)",
         ),
         (lambda: replace(SETTINGS, total_steps=0), "total_steps (0) must be at least 1"),
         (lambda: replace(SETTINGS, batch_size=0), "batch_size (0) must be at least 1"),

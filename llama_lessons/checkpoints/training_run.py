@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from llama_lessons.checkpoints.building import plain_name
+from llama_lessons.one_process import ALONE, OneProcess
 
 __all__ = ["CHECKPOINT", "History", "RunFile", "fingerprint", "load_run", "rng_states", "save_run"]
 
@@ -55,6 +56,12 @@ class History:
     def steps(self) -> range:
         """The steps done, counted from 0: what the three lists are drawn over."""
         return range(len(self.losses))
+
+    def add(self, loss: float, grad_norm: float, learning_rate: float) -> None:
+        """Note one more step."""
+        self.losses.append(loss)
+        self.grad_norms.append(grad_norm)
+        self.learning_rates.append(learning_rate)
 
 
 def fingerprint(model: nn.Module, settings: Any, **data: Tensor | None) -> dict[str, str]:
@@ -108,8 +115,11 @@ def save_run(
     history: History,
     rng: dict[str, Tensor],
     fingerprint: dict[str, str],
+    processes: OneProcess = ALONE,
 ) -> None:
     """Put the state of a run into the file at path, in the place of the one that may be there.
+
+    If there are several processes, all must call this; the first one writes.
 
     Args:
         path: where to; its folder is made if it is not there.
@@ -118,14 +128,21 @@ def save_run(
         history: up to the state of the weights.
         rng: from `rng_states`.
         fingerprint: from `fingerprint`.
+        processes: that train the model, each of them a part of it or all of it.
 
     Raises:
-        OSError, SafetensorError: if the file cannot be written. What was there is there still.
+        OSError: if the file cannot be written. What was there is there still.
     """
     tensors = {f"model.{name}": weight for name, weight in _named_parameters(model).items()}
     names = {parameter: name for name, parameter in _named_parameters(model).items()}
     for parameter, state in optimizer.state.items():
         tensors |= {f"optimizer.{key}.{names[parameter]}": value for key, value in state.items()}
+    # One after another: only the first process needs room for the whole of a model that is divided.
+    for name, tensor in tensors.items():
+        whole = processes.whole(tensor.detach())
+        tensors[name] = whole.contiguous().cpu() if processes.rank == 0 else None
+    if processes.rank > 0:
+        return
     tensors |= {f"rng.{name}": state for name, state in rng.items()}
     tensors |= {f"history.{name}": torch.tensor(getattr(history, name), dtype=torch.float64) for name in _LISTS}
     run = {
@@ -133,16 +150,25 @@ def save_run(
         "validation_losses": list(history.validation_losses.items()),
         "seconds": history.seconds,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, unfinished, {"run": json.dumps(run)})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, unfinished, {"run": json.dumps(run)})
         os.replace(unfinished, path)
+    except (OSError, SafetensorError) as error:
+        raise OSError(f"{path} cannot be written ({error}); what was there before is there still") from error
     finally:
         unfinished.unlink(missing_ok=True)
 
 
-def load_run(path: Path, *, model: nn.Module, optimizer: Optimizer, fingerprint: dict[str, str]) -> History:
+def load_run(
+    path: Path,
+    *,
+    model: nn.Module,
+    optimizer: Optimizer,
+    fingerprint: dict[str, str],
+    processes: OneProcess = ALONE,
+) -> History:
     """Put model, optimizer and torch's random number generators into the state that `save_run` kept.
 
     Args:
@@ -150,6 +176,7 @@ def load_run(path: Path, *, model: nn.Module, optimizer: Optimizer, fingerprint:
         model: its weights are overwritten.
         optimizer: over the model's parameters; what it remembers is overwritten.
         fingerprint: that of the run which is to go on.
+        processes: that train the model; all must call this, and all read the file.
 
     Returns:
         The history up to there.
@@ -173,10 +200,11 @@ def load_run(path: Path, *, model: nn.Module, optimizer: Optimizer, fingerprint:
     for place, tensor in tensors.items():
         kind, _, name = place.partition(".")
         if kind == "model":
-            parameters[name].data.copy_(tensor)
+            parameters[name].data.copy_(processes.share(tensor, parameters[name]))
         elif kind == "optimizer":
             key, _, name = name.partition(".")
-            optimizer.state[parameters[name]][key] = tensor.to(parameters[name].device)
+            state = processes.share(tensor, parameters[name])
+            optimizer.state[parameters[name]][key] = state.to(parameters[name].device)
     torch.set_rng_state(tensors["rng.cpu"])
     device = next(model.parameters()).device
     if device.type == "cuda" and "rng.cuda" in tensors:
@@ -204,20 +232,21 @@ class RunFile:
 
     Args:
         folder: where the file is, or is to be; None: nowhere.
-        model: see `save_run`, as for optimizer.
+        model: see `save_run`. It must still be as it was made, not yet divided among processes.
         settings: see `fingerprint`, as for data.
+        processes: see `save_run`. How many they are is not part of the fingerprint: others may go on.
     """
 
     def __init__(
         self,
         folder: str | os.PathLike[str] | None,
         model: nn.Module,
-        optimizer: Optimizer,
         settings: Any,
+        processes: OneProcess = ALONE,
         **data: Tensor | None,
     ) -> None:
         self.path = None if folder is None else Path(folder, CHECKPOINT)
-        self._run = {"model": model, "optimizer": optimizer}
+        self._run = {"model": model, "processes": processes}
         if self.path is not None:  # to describe the data is to read it in full
             self._run["fingerprint"] = fingerprint(model, settings, **data)
 
@@ -226,11 +255,11 @@ class RunFile:
         """Whether there is something to go on with."""
         return self.path is not None and self.path.exists()
 
-    def load(self) -> History:
+    def load(self, optimizer: Optimizer) -> History:
         """Put model and optimizer into the state that was kept, see `load_run`; the history begins if there is none."""
-        return load_run(self.path, **self._run) if self.exists else History()
+        return load_run(self.path, optimizer=optimizer, **self._run) if self.exists else History()
 
-    def save(self, history: History, rng: dict[str, Tensor]) -> None:
+    def save(self, optimizer: Optimizer, history: History, rng: dict[str, Tensor]) -> None:
         """Keep the run, see `save_run`."""
         if self.path is not None:
-            save_run(self.path, history=history, rng=rng, **self._run)
+            save_run(self.path, optimizer=optimizer, history=history, rng=rng, **self._run)
