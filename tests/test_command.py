@@ -200,7 +200,7 @@ def test_chat_keeps_the_conversation(run, tiny, stdin):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "required: {ask,chat}"),
+        ([], "required: {ask,chat,train}"),
         (["answer"], "invalid choice: 'answer'"),
         (["ask", "--temperature=warm", "Hi"], "argument --temperature: invalid float value: 'warm'"),
         (["ask", "--top-k=1.5", "Hi"], "argument --top-k: invalid int value: '1.5'"),
