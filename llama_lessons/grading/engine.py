@@ -17,7 +17,7 @@ from .exercise import Exercise
 from .expect import LearnerError, Mismatch, OutOfTime, expect_type, plain, same_chance, visible
 from .naming import match_misconception
 from .process_settings import settings_kept, use_ordinary_settings
-from .time_limit import TimeLimit
+from .time_limit import WAITING, TimeLimit
 from .verdict import Result, Verdict
 
 __all__ = ["UNCHANGED", "Answer", "grade"]
@@ -149,7 +149,7 @@ def _grade(exercise: Exercise, function: Callable, seconds: float, briefly: bool
     results: list[Result] = []
     found: dict[str, Any] = {}
     printed = Printed()
-    started, computed = time.monotonic(), time.process_time()
+    started = time.monotonic()
     usual = "a few seconds" if exercise.diagnose else "milliseconds"
     with settings_kept(), TimeLimit(seconds) as limit:
         try:
@@ -176,8 +176,8 @@ def _grade(exercise: Exercise, function: Callable, seconds: float, briefly: bool
                         else:
                             found["mistake"] = match_misconception(exercise, function, limit)
         except OutOfTime:
-            waited, computed = time.monotonic() - started, time.process_time() - computed
-            spent = f"{seconds:g} seconds of computing" if computed >= seconds else f"{waited:.0f} seconds"
+            waited = time.monotonic() - started
+            spent = f"{waited:.0f} seconds" if waited >= WAITING * seconds else f"{seconds:g} seconds of computing"
             found["problem"] = (
                 f"{exercise.name} was still running after {spent}, where {usual} are enough. Look for a loop that "
                 "never ends, or takes very many steps, or for something that waits"

@@ -10,7 +10,7 @@ from typing import Any
 
 from .expect import OutOfTime
 
-__all__ = ["TimeLimit"]
+__all__ = ["WAITING", "TimeLimit"]
 
 WAITING = 6  # times as many seconds of waiting as of computing
 AGAIN = 0.02  # seconds until OutOfTime is raised again, as a bare `except:` may have swallowed it

@@ -28,19 +28,27 @@ VOCAB, DIM = 7, 4
 
 
 class Small(nn.Module):
-    """A table and a head, which note what they are given."""
+    """A table and a head, which note what they are given, and whether each backward pass comes before the next part."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
         self.embedding, self.head = nn.Embedding(VOCAB, DIM), nn.Linear(DIM, VOCAB, bias=False)
         with torch.no_grad():
-            self.embedding.weight.copy_(draw(VOCAB, DIM, seed=seed))
+            self.embedding.weight.copy_((1 + seed) * draw(VOCAB, DIM, seed=seed))
             self.head.weight.copy_(draw(VOCAB, DIM, seed=seed + 1))
         self.read: list[tuple[int, ...]] = []
+        self.backward_passes, self.early = 0, False
 
     def forward(self, tokens: Tensor) -> Tensor:
+        self.early = self.early or self.backward_passes < len(self.read)
         self.read.append(tuple(tokens.shape))
-        return self.head(self.embedding(tokens))
+        logits = self.head(self.embedding(tokens))
+        if logits.requires_grad:
+            logits.register_hook(self._note_backward)
+        return logits
+
+    def _note_backward(self, _: Tensor) -> None:
+        self.backward_passes += 1
 
 
 def parts_of(sizes: tuple[tuple[int, int, float], ...], seed: int) -> tuple[tuple[Tensor, Tensor], ...]:
@@ -75,7 +83,13 @@ def gives(answer: Callable) -> Callable:
         for parameter in model.parameters():
             parameter.grad = torch.full_like(parameter, before) if before else None
         weights = [parameter.detach().clone() for parameter in model.parameters()]
-        loss = answer(model, list(parts))
+        given = [(tokens.clone(), counted.clone()) for tokens, counted in parts]
+        loss = answer(model, given)
+        same = len(given) == len(parts) and all(
+            torch.equal(a, b) for old, new in zip(parts, given, strict=True) for a, b in zip(old, new, strict=True)
+        )
+        if not same:
+            raise Mismatch("the parts that were given are not what they were: read them, and leave them as they are")
         if not all(map(torch.equal, weights, model.parameters())):
             raise Mismatch("the weights were changed. Only gradients are asked for: the optimizer's step comes later")
         if any(parameter.grad is None for parameter in model.parameters()):
@@ -84,6 +98,11 @@ def gives(answer: Callable) -> Callable:
             raise Mismatch(
                 f"the model was called with tokens of shape {', '.join(map(str, model.read)) or 'none'}: each part "
                 "is to be read once, by itself"
+            )
+        if model.early:
+            raise Mismatch(
+                "a part was read before the backward pass of the one before it was done: then the activations of both "
+                "are in memory, which is what accumulation is to avoid"
             )
         return loss, torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
 

@@ -122,6 +122,8 @@ def decay_alone(answer: Callable) -> None:
         got, _, _ = answer(weight, zeros, zeros, zeros, 1, lr, (0.9, 0.95), 1e-8, weight_decay)
         where = f"lr {lr}, weight_decay {weight_decay}"
         expect_close(got, exact(weight) * (1 - lr * weight_decay), where=where)
+        got, _, _ = answer(weight[0], *[zeros[0]] * 3, 1, lr, (0.9, 0.95), 1e-8, weight_decay)
+        expect_close(got, exact(weight[0]) * (1 - lr * weight_decay), where=f"a weight of one axis, {where}")
 
 
 @exercise.property("the running means: beta of the old, 1 - beta of the new")
@@ -138,6 +140,9 @@ def running_means(answer: Callable) -> None:
 def as_torch(answer: Callable) -> None:
     for args in (case for case in cases() if case[1].any()):
         expect_close(answer(*args)[0], by_torch(args), where=in_words(args))
+    weight, gradient, *more = given(step=5, seed=8)
+    args = (weight, torch.zeros_like(gradient), *more)
+    expect_close(answer(*args)[0], by_torch(args), where=f"a gradient of 0 after others, {in_words(args)}")
 
 
 @exercise.property("five steps in a row end where torch.optim.AdamW ends")

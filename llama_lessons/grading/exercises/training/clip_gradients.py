@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ...exercise import Exercise
-from ...expect import Mismatch, draw, exact, expect_close, expect_number
+from ...expect import Mismatch, draw, exact, expect_close, expect_number, tensor
 
 
 def clip_gradients(parameters: list[nn.Parameter], max_norm: float) -> float:
@@ -50,6 +50,9 @@ ASKED = [
     (given(1.0, seed=30), 0.1),
     (given(1.0, 2.0, 3.0, seed=40), 5.0),
     (given(1.0, 1.0, seed=50), 100.0),
+    (given(1e5, 1.0, seed=80), 1.0),
+    ((given(1.0, seed=81)[0].t(), given(2.0, seed=82, shapes=((),))[0]), 0.5),
+    ((tensor([3.0]), tensor([4.0])), 4.98),
 ]
 
 

@@ -18,7 +18,7 @@ SHOWS = (
     "the input, frequencies are all that can be learned",
     "the training loss stays near ln V, since a cross-entropy of probabilities can't come below about ln V - 1, while "
     "the validation loss, with the logits themselves, becomes very large",
-    "both losses go down together, only more slowly and not as far as in a right run",
+    "both losses go down together and end below the frequencies of pairs, only higher than in a right run",
     "the training loss is far below the validation loss from early on, since each padded place is easy to predict "
     "and counts; the validation loss falls all the same",
     "the training loss goes on falling, and the validation loss turns and rises: the text is learned by heart",
@@ -52,8 +52,8 @@ exercise = Exercise(
         "with it, or another way?",
         "A loss near 0 of a text that nobody knows by heart is too good: the answer was in the input. A loss that "
         "stays at a dotted line says what was learned, and what was not.",
-        "Three curves have a validation loss that rises. One training loss of these goes to 0 at once, one falls "
-        "slowly past all lines, one stays near ln V.",
+        "Four curves have a validation loss that turns and rises. Of their training losses one goes to 0 at once, one "
+        "falls slowly past all lines, one stays near ln V, and one stops between frequencies and pairs.",
     ),
 )
 
@@ -69,5 +69,5 @@ for number, (letter, right) in enumerate(RIGHT.items(), 1):
         if other != right:
             exercise.slips(f"""
                 {letter} named {other}: {letter.lower()} = {right} -> {letter.lower()} = {other}
-                    Curve {letter}: you say {other}. There, {shows}.
+                    Curve {letter} is another one. In the run that is {other} in the list, {shows}.
             """)

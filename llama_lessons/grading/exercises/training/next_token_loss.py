@@ -148,6 +148,16 @@ def gradients(answer: Callable) -> None:
     expect_gradients(
         lambda x: answer(x, tokens, counted), lambda x: expected(x, tokens, counted), logits, names=("logits",)
     )
+    for dtype in HALVES:
+        logits, *rest = given(2, 5, 7, seed=3, dtype=dtype)
+        expect_gradients(
+            lambda x, rest=rest: answer(x, *rest),
+            lambda x, rest=rest: expected(x, *rest),
+            logits,
+            names=("logits",),
+            rtol=2e-2,
+            atol=2e-3,
+        )
 
 
 @exercise.property("nothing to predict is refused with a ValueError")

@@ -38,7 +38,8 @@ def frozen() -> nn.Module:
 
 
 def with_biases() -> nn.Module:
-    parts = {"embedding": nn.Embedding(10, 8), "up_proj": nn.Linear(8, 12), "norm": nn.LayerNorm(12)}
+    """Its names do not say what its parts are."""
+    parts = {"table": nn.Embedding(10, 8), "up_proj": nn.Linear(8, 12), "scale": nn.LayerNorm(12)}
     return nn.ModuleDict(parts | {"down_proj": nn.Linear(12, 8), "head": nn.Linear(8, 10)})
 
 
@@ -64,7 +65,14 @@ def decays(answer: Callable) -> Callable[[str, str, float], str]:
 
     def run(kind: str, role: str, weight_decay: float) -> str:
         model, roles = made(kind)
+        trained = [parameter.requires_grad for parameter in model.parameters()]
         groups = answer(model, weight_decay)
+        if trained != [parameter.requires_grad for parameter in model.parameters()]:
+            for parameter, before in zip(model.parameters(), trained, strict=True):
+                parameter.requires_grad_(before)
+            raise Mismatch(
+                "a frozen parameter is no longer frozen, or the other way round: leave requires_grad as it is"
+            )
         if not isinstance(groups, (list, tuple)) or not all(isinstance(group, dict) for group in groups):
             raise Mismatch(f"a list of dictionaries is asked for, not {type(groups).__name__}")
         found: dict[int, list[float]] = {}

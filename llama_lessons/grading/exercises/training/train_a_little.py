@@ -46,10 +46,11 @@ class Watched(nn.Module):
         self.read: list[tuple[bool, bool]] = []
 
     def forward(self, tokens: Tensor) -> Tensor:
-        self.read.append((self.training, torch.is_grad_enabled()))
+        # A part of it is asked, so that a flag on the whole model alone is not enough.
+        self.read.append((self.head.training, torch.is_grad_enabled()))
         hidden = self.embedding(tokens)
         # As dropout, of channels that do not change from call to call.
-        return self.head(hidden * hidden.new_tensor([2.0, 0.0, 2.0, 0.0]) if self.training else hidden)
+        return self.head(hidden * hidden.new_tensor([2.0, 0.0, 2.0, 0.0]) if self.head.training else hidden)
 
 
 def batches_of(n_batches: int, seed: int, rows: int = 3, seq_len: int = 6) -> tuple[Tensor, ...]:
@@ -62,11 +63,15 @@ def trains(answer: Callable) -> Callable:
 
     def run(batches: tuple, seed: int, lr: float) -> tuple[Tensor, float, Tensor, str]:
         model = Watched(seed).to(batches[0].device)
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)  # of something before
         *parts, validation = batches
         returned = answer(model, parts, validation, *[lr] * (lr != DEFAULT))
         if not isinstance(returned, tuple) or len(returned) != 2 or not isinstance(returned[0], (list, tuple)):
             raise Mismatch("a list of losses and the validation loss are asked for: return losses, ...")
         losses, loss = returned
+        if not torch.is_grad_enabled():
+            raise Mismatch("gradients are still switched off for whoever comes next: use a with statement")
         kinds = {_kind(value) for value in (*losses, loss)}
         if len(losses) != len(parts):
             raise Mismatch(f"{len(parts)} batches are to give as many losses, not {len(losses)}")
@@ -74,7 +79,8 @@ def trains(answer: Callable) -> Callable:
         mode = (
             f"validation in {'training' if last else 'evaluation'} mode, {'with' if gradients else 'without'} a graph"
         )
-        after = f"afterwards in {'training' if model.training else 'evaluation'} mode"
+        trains = all(module.training for module in model.modules())
+        after = f"afterwards in {'training' if trains else 'evaluation'} mode"
         values = torch.tensor(
             [float(value.detach()) if isinstance(value, Tensor) else float(value) for value in losses]
         )

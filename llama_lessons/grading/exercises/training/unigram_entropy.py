@@ -81,6 +81,14 @@ def mean_surprise(answer: Callable) -> None:
         )
 
 
+@exercise.property("a long text, and ids as large as in a real vocabulary")
+def long_text(answer: Callable) -> None:
+    ids = [4_900 + i % 7 for i in range(700)] + [3] * 1_400
+    share, few = 2 / 3, 1 / 21
+    want = -(share * math.log(share) + 7 * few * math.log(few))
+    expect_number(answer(tensor(ids)), want, where="2,100 tokens with ids up to 4,906", rtol=DIGITS)
+
+
 @exercise.property("a text of one token: 0")
 def certain(answer: Callable) -> None:
     got = answer(tensor([7, 7, 7]))
