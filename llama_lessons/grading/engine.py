@@ -17,7 +17,7 @@ from .exercise import Exercise
 from .expect import LearnerError, Mismatch, OutOfTime, expect_type, plain, same_chance, visible
 from .naming import match_misconception
 from .process_settings import settings_kept, use_ordinary_settings
-from .time_limit import WAITING, TimeLimit
+from .time_limit import TimeLimit
 from .verdict import Result, Verdict
 
 __all__ = ["UNCHANGED", "Answer", "grade"]
@@ -176,8 +176,8 @@ def _grade(exercise: Exercise, function: Callable, seconds: float, briefly: bool
                         else:
                             found["mistake"] = match_misconception(exercise, function, limit)
         except OutOfTime:
-            waited = time.monotonic() - started
-            spent = f"{waited:.0f} seconds" if waited >= WAITING * seconds else f"{seconds:g} seconds of computing"
+            waited = f"{time.monotonic() - started:.0f} seconds"
+            spent = waited if limit.waited else f"{seconds:g} seconds of computing"
             found["problem"] = (
                 f"{exercise.name} was still running after {spent}, where {usual} are enough. Look for a loop that "
                 "never ends, or takes very many steps, or for something that waits"

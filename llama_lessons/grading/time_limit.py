@@ -10,7 +10,7 @@ from typing import Any
 
 from .expect import OutOfTime
 
-__all__ = ["WAITING", "TimeLimit"]
+__all__ = ["TimeLimit"]
 
 WAITING = 6  # times as many seconds of waiting as of computing
 AGAIN = 0.02  # seconds until OutOfTime is raised again, as a bare `except:` may have swallowed it
@@ -27,6 +27,7 @@ class TimeLimit:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.over = False
+        self.waited = False  # whether it is over since the code waited, and not since it computed
         self._armed = False
         self._lock = threading.Lock()
         self._done = threading.Event()
@@ -71,7 +72,9 @@ class TimeLimit:
             raise OutOfTime
         return result
 
-    def _ring(self, *_: Any) -> None:
+    def _ring(self, number: int, _: Any) -> None:
+        if not self.over:
+            self.waited = number == signal.SIGALRM
         self.over = True
         if self._armed:
             raise OutOfTime
@@ -82,6 +85,8 @@ class TimeLimit:
             if time.process_time() < computing and time.monotonic() < waiting:
                 continue
             with self._lock:
+                if not self.over:
+                    self.waited = time.process_time() < computing
                 self.over = True
                 if self._armed:
                     raised = ctypes.py_object(OutOfTime)
