@@ -1,4 +1,4 @@
-"""Report what the grader catches: `python -m tools.grader_report [LESSON ...] [--json FILE]`, or `make grader-report`.
+"""Report what the grader catches: `python -m tools.grader_report [LESSON ...]`, or `make grader-report`.
 
 Two things are tried on every exercise: its named misconceptions, each of which must be rejected under its own name,
 and its solution with one small mechanical change (a mutant), which must be rejected, whatever is said about it.
@@ -261,10 +261,10 @@ class Row:
         return self.killed + len(self.survivors)
 
 
-def examine(exercise: Exercise, solution: Solution) -> Row:
-    """Try all misconceptions and mutants of one exercise."""
+def examine(exercise: Exercise, solution: Solution, mutants_only: bool = False) -> Row:
+    """Try all mutants, and misconceptions, of one exercise."""
     row = Row(exercise.name)
-    for misconception in exercise.misconceptions:
+    for misconception in () if mutants_only else exercise.misconceptions:
         verdict = grade(exercise, misconception.make())
         row.misconceptions += 1
         if verdict.mistake and (verdict.mistake.name, verdict.mistake.sure) == (misconception.name, True):
@@ -292,7 +292,7 @@ def is_killed(exercise: Exercise, solution: Solution, source: str) -> bool:
     return not grade(exercise, function, seconds=MUTANT_SECONDS, briefly=True).passed
 
 
-def report(names: Sequence[str]) -> list[Row]:
+def report(names: Sequence[str], mutants_only: bool = False) -> list[Row]:
     """One row for each exercise of these names.
 
     Raises:
@@ -305,14 +305,15 @@ def report(names: Sequence[str]) -> list[Row]:
     for name, exercise in ((name, REGISTRY[name]) for name in names):
         if not grade(exercise, found[name].function()).passed:
             raise NotebookError(f"the solution of {name} does not pass")
-        rows.append(examine(exercise, found[name]))
+        rows.append(examine(exercise, found[name], mutants_only))
     return rows
 
 
 def shares(rows: list[Row]) -> tuple[float, float]:
-    """The share of misconceptions that are named, and of mutants that are killed."""
-    named = sum(row.named for row in rows) / sum(row.misconceptions for row in rows)
-    return named, sum(row.killed for row in rows) / sum(row.counted for row in rows)
+    """The share of misconceptions that are named, and of mutants that are killed; 1 where none was tried."""
+    named, misconceptions = sum(row.named for row in rows), sum(row.misconceptions for row in rows)
+    killed, counted = sum(row.killed for row in rows), sum(row.counted for row in rows)
+    return named / misconceptions if misconceptions else 1.0, killed / counted if counted else 1.0
 
 
 def table(rows: list[Row]) -> str:
@@ -341,6 +342,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Print the report; return 1 if too little is named or killed."""
     parser = argparse.ArgumentParser(prog="python -m tools.grader_report", description=__doc__)
     parser.add_argument("lessons", nargs="*", metavar="LESSON", help="such as 03_rope; default: all lessons")
+    parser.add_argument("--mutants-only", action="store_true", help="try no misconceptions")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there")
     options = parser.parse_args(arguments)
     known = lessons()
@@ -348,7 +350,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"no lesson {', '.join(unknown)} has exercises; there are {', '.join(known)}")
     try:
         names = [exercise.name for lesson in options.lessons or known for exercise in known[lesson]]
-        rows = report([name for name in names if name in catalogued()])
+        rows = report([name for name in names if name in catalogued()], options.mutants_only)
     except NotebookError as error:
         print(error, file=sys.stderr)
         return 1
