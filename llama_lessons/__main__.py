@@ -46,8 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         try:
             args = _parser().parse_args(arguments)
-            if not args.temperature and (args.top_k or args.top_p):
-                args.parser.error("at temperature 0 nothing is drawn: add --temperature 0.8 to --top-k and --top-p")
+            if not args.temperature and (args.top_k or args.top_p or args.min_p):
+                args.parser.error(
+                    "at temperature 0 nothing is drawn: --top-k, --top-p and --min-p need a --temperature"
+                )
             args.run(args)
             return 0
         finally:
@@ -117,7 +119,7 @@ class _Conversation:
 
         device = choose_device(args.device)
         # Numbers out of range are refused before the model is loaded.
-        sample(torch.zeros(1, 1), args.temperature, args.top_k, args.top_p)
+        sample(torch.zeros(1, 1), args.temperature, args.top_k, args.top_p, args.min_p)
         self.args, self.messages, self.template = args, [], checkpoints.load_chat_template(path)
         read_tokenizer = checkpoints.load_hugging_face_tokenizer if path.is_dir() else checkpoints.load_gguf_tokenizer
         self.tokenizer = read_tokenizer(path)
@@ -146,7 +148,8 @@ class _Conversation:
             if (asked := len(prompt) + args.max_new_tokens) > learned:
                 _tell(f"Prompt and answer may reach {asked} tokens; the model learned {learned} and gets worse beyond.")
             seed = secrets.randbelow(2**32) if args.seed is None else args.seed % 2**63
-            sampling = {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p, "seed": seed}
+            names = ("temperature", "top_k", "top_p", "min_p")
+            sampling = {name: getattr(args, name) for name in names} | {"seed": seed}
             steps = stream(self.model, [prompt], args.max_new_tokens, stop_tokens=self.stops, **sampling)
             for piece in text_pieces(self.tokenizer, (token for (token,) in steps)):
                 print(piece, end="", flush=True)
@@ -187,6 +190,7 @@ def _parser() -> argparse.ArgumentParser:
         add("--temperature", metavar="T", type=float, default=0.0, help="0 (default): the best token; 1: as learned")
         add("--top-k", metavar="K", type=int, help="draw from the K best tokens alone")
         add("--top-p", metavar="P", type=float, help="draw from the fewest tokens whose probability reaches P")
+        add("--min-p", metavar="P", type=float, help="draw from tokens at least P times as probable as the best one")
         add("--seed", metavar="N", type=int, help="draw the same again; without it, each run draws anew")
         add("--max-new-tokens", metavar="N", type=int, default=256, help="stop after N tokens (default %(default)s)")
         add("--system", metavar="TEXT", help="tell the model who it is and how to answer")

@@ -8,11 +8,12 @@ Prompts of unequal length are padded on the left, so that all rows end, and go o
 mask keeps the padding from being read. A row's tokens are those that it would have got alone, but for dynamic
 NTK and LongRoPE: these change the frequencies of all rows by the length of the longest.
 
-Not done here: beam search, repetition penalties, speculative decoding, and taking rows out of the batch when
-they stop.
+Not done here: beam search, repetition penalties, and taking rows out of the batch when they stop. Drafted tokens are
+in `speculative`, choices from a list in `constrained`.
 
 Sources: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration"; Fan et al. 2018, "Hierarchical
-Neural Story Generation", section 5.1 (top-k); Pope et al. 2022, "Efficiently Scaling Transformer Inference".
+Neural Story Generation", section 5.1 (top-k); Nguyen et al. 2024, "Turning Up the Heat: Min-p Sampling for Creative and
+Coherent LLM Outputs"; Pope et al. 2022, "Efficiently Scaling Transformer Inference".
 """
 
 import math
@@ -24,7 +25,18 @@ from torch import Generator, Tensor
 
 from llama_lessons.llama import Llama
 
-__all__ = ["draw", "generate", "keep_top_k", "keep_top_p", "sample", "store_for_decoding_", "stream"]
+__all__ = [
+    "draw",
+    "generate",
+    "keep_min_p",
+    "keep_top_k",
+    "keep_top_p",
+    "left_pad",
+    "probabilities",
+    "sample",
+    "store_for_decoding_",
+    "stream",
+]
 
 PREFILL = 512  # tokens of a prompt that are read at once
 
@@ -70,6 +82,27 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     # The probability of all more probable tokens; a token is kept while this is below p.
     before = F.pad(probabilities.cumsum(-1)[..., :-1], (1, 0))
     return logits.masked_fill((before >= p).scatter(-1, ids, before >= p), -torch.inf)
+
+
+def keep_min_p(logits: Tensor, p: float) -> Tensor:
+    """Set to -inf all tokens whose probability is less than p times that of the best one (Nguyen et al. 2024, eq. 2).
+
+    Probabilities are to each other as the exponentials of their logits, so that no softmax is needed.
+
+    Args:
+        logits: shape (..., vocab_size).
+        p: share of the best token's probability, from 0, which keeps all, to 1, which keeps the best alone.
+
+    Returns:
+        Like logits.
+
+    Raises:
+        ValueError: if p is outside [0, 1].
+    """
+    _check_settings(min_p=p)
+    if p == 0:
+        return logits
+    return logits.masked_fill(logits < logits.amax(-1, keepdim=True) + math.log(p), -torch.inf)
 
 
 def _keep_top_p_fast(logits: Tensor, p: float) -> Tensor:
@@ -121,18 +154,14 @@ def sample(
     temperature: float = 0.0,
     top_k: int | None = None,
     top_p: float | None = None,
+    min_p: float | None = None,
     generators: Sequence[Generator] | None = None,
 ) -> Tensor:
-    """Choose a token for each row: the best one at temperature 0, else one drawn from what top_k and top_p leave.
-
-    softmax(logits / temperature), cut to top_k, then to top_p, and scaled to sum 1 again
+    """Choose a token for each row: the best one at temperature 0, else one drawn from `probabilities`.
 
     Args:
         logits: shape (batch, vocab_size).
-        temperature: 0 takes the highest logit, the lowest id among equals; 1 draws as the model learned;
-            higher is more even.
-        top_k: see `keep_top_k`; None keeps all.
-        top_p: see `keep_top_p`; None keeps all.
+        temperature: see `probabilities`, as for top_k, top_p and min_p.
         generators: see `draw`.
 
     Returns:
@@ -141,17 +170,54 @@ def sample(
     Raises:
         ValueError: if a setting is out of its range, a row of logits is not finite, or generators are not one per row.
     """
-    _check_settings(temperature, top_k, top_p)
+    _check_settings(temperature, top_k, top_p, min_p)
     if temperature == 0:
-        ids = logits.argmax(-1)
-        _check_finite(logits.gather(-1, ids[:, None]))  # of a row that holds NaN or inf, argmax takes that
-        return ids
+        return _best(logits)
+    return draw(probabilities(logits, temperature, top_k, top_p, min_p), generators)
+
+
+def probabilities(
+    logits: Tensor,
+    temperature: float = 0.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+) -> Tensor:
+    """With which probability each token is chosen.
+
+    softmax(logits / temperature), cut to top_k, then to top_p, then by min_p, and scaled to sum 1 again
+
+    Args:
+        logits: shape (batch, vocab_size).
+        temperature: 0 takes the highest logit, the lowest id among equals, with certainty; 1 draws as the model
+            learned; higher is more even.
+        top_k: see `keep_top_k`; None keeps all.
+        top_p: see `keep_top_p`; None keeps all.
+        min_p: see `keep_min_p`; None keeps all.
+
+    Returns:
+        float32, shape (batch, vocab_size).
+
+    Raises:
+        ValueError: if a setting is out of its range, or, at temperature 0, a row of logits is not finite.
+    """
+    _check_settings(temperature, top_k, top_p, min_p)
+    if temperature == 0:
+        return F.one_hot(_best(logits), logits.shape[-1]).float()
     logits = logits.float() / max(temperature, 1e-30)  # below that, float32 overflows, and the best token is certain
     if top_k is not None:
         logits = keep_top_k(logits, top_k)
     if top_p is not None:
         logits = _keep_top_p_fast(logits, top_p)
-    return draw(logits.softmax(-1), generators)
+    if min_p is not None:
+        logits = keep_min_p(logits, min_p)
+    return logits.softmax(-1)
+
+
+def _best(logits: Tensor) -> Tensor:
+    ids = logits.argmax(-1)
+    _check_finite(logits.gather(-1, ids[:, None]))  # of a row that holds NaN or inf, argmax takes that
+    return ids
 
 
 def _check_finite(largest: Tensor) -> None:
@@ -161,6 +227,22 @@ def _check_finite(largest: Tensor) -> None:
             f"logits of row {row} are not finite (NaN or infinity): the model's weights are damaged, or its numbers "
             "overflow; float16 does so above 65,504, bfloat16 and float32 do not"
         )
+
+
+def left_pad(prompts: Sequence[Sequence[int]], pad_token: int = 0) -> tuple[Tensor, Tensor]:
+    """Put prompts of unequal length into one tensor, so that all end in its last column.
+
+    Args:
+        prompts: token ids, one sequence per row.
+        pad_token: fills the rest; any id serves, since the mask says what is padding.
+
+    Returns:
+        Tokens, int64, and the attention mask, bool, True at tokens: both of shape (batch, longest).
+    """
+    longest = max(map(len, prompts))
+    tokens = torch.tensor([[pad_token] * (longest - len(prompt)) + list(prompt) for prompt in prompts])
+    starts = torch.tensor([[longest - len(prompt)] for prompt in prompts])
+    return tokens, torch.arange(longest) >= starts
 
 
 @torch.no_grad()
@@ -186,6 +268,7 @@ def stream(
     temperature: float = 0.0,
     top_k: int | None = None,
     top_p: float | None = None,
+    min_p: float | None = None,
     stop_tokens: Collection[int] = (),
     seed: int = 0,
 ) -> Iterator[list[int | None]]:
@@ -196,7 +279,7 @@ def stream(
         prompts: token ids, one sequence per row, not all of the same length.
         max_new_tokens: for each row. With the prompt they may be more than config.max_seq_len: Llama goes on and
             only gets worse; a model with a table of positions cannot, and is refused.
-        temperature: see `sample`, as for top_k and top_p.
+        temperature: see `probabilities`, as for top_k, top_p and min_p.
         stop_tokens: ids that end a row when they are chosen; they are not yielded.
         seed: row i draws with a generator of its own, seeded with seed + i, so that what it draws does not
             depend on the other rows.
@@ -208,7 +291,7 @@ def stream(
         ValueError: at once, not at the first token: if a prompt is empty or holds ids outside of the vocabulary,
             or a setting is out of its range.
     """
-    _check_settings(temperature, top_k, top_p)
+    _check_settings(temperature, top_k, top_p, min_p)
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens ({max_new_tokens}) must be at least 1")
     _check_prompts(prompts, model.config.vocab_size)
@@ -220,7 +303,8 @@ def stream(
             f"{limit} positions"
         )
     generators = [Generator().manual_seed(seed + row) for row in range(len(prompts))]
-    return _steps(model, prompts, max_new_tokens, (temperature, top_k, top_p, generators), frozenset(stop_tokens))
+    sampling = (temperature, top_k, top_p, min_p, generators)
+    return _steps(model, prompts, max_new_tokens, sampling, frozenset(stop_tokens))
 
 
 def generate(model: Llama, prompts: Sequence[Sequence[int]], max_new_tokens: int, **settings) -> list[list[int]]:
@@ -245,12 +329,10 @@ def _steps(
     model: Llama, prompts: Sequence[Sequence[int]], max_new_tokens: int, sampling: tuple, stop_tokens: frozenset[int]
 ) -> Iterator[list[int | None]]:
     device = next(model.parameters()).device
-    longest = max(map(len, prompts))
-    tokens = torch.tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts], device=device)
-    mask = None  # without padding there is nothing to mask, and attention is quicker
-    if any(len(prompt) < longest for prompt in prompts):
-        starts = torch.tensor([[longest - len(prompt)] for prompt in prompts], device=device)
-        mask = torch.arange(longest + max_new_tokens, device=device) >= starts
+    tokens, mask = (x.to(device) for x in left_pad(prompts))
+    longest = tokens.shape[1]
+    # Without padding there is nothing to mask, and attention is quicker. What is generated is never padding.
+    mask = None if mask.all() else F.pad(mask, (0, max_new_tokens), value=True)
     try:
         cache = model.new_cache(len(prompts), longest + max_new_tokens)
     except (RuntimeError, TypeError) as error:  # torch's words for too little memory, and for numbers beyond 64 bits
@@ -277,13 +359,17 @@ def _steps(
         tokens = chosen[:, None]
 
 
-def _check_settings(temperature: float = 0.0, top_k: int | None = None, top_p: float | None = None) -> None:
+def _check_settings(
+    temperature: float = 0.0, top_k: int | None = None, top_p: float | None = None, min_p: float | None = None
+) -> None:
     if not 0 <= temperature < math.inf:
         raise ValueError(f"temperature ({temperature}) must be finite and at least 0")
     if top_k is not None and top_k < 1:
         raise ValueError(f"top_k ({top_k}) must be at least 1, or None to keep all")
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"top_p ({top_p}) must be above 0 and at most 1, or None to keep all")
+    if min_p is not None and not 0 <= min_p <= 1:
+        raise ValueError(f"min_p ({min_p}) must be at least 0 and at most 1, or None to keep all")
 
 
 def _check_prompts(prompts: Sequence[Sequence[int]], vocab_size: int) -> None:

@@ -157,7 +157,7 @@ def test_the_system_text_reaches_the_model(run, tiny):
 
 
 def test_settings_reach_the_model(run, tiny):
-    settings = {"temperature": 0.9, "top_k": 50, "top_p": 0.8, "seed": 5}
+    settings = {"temperature": 0.9, "top_k": 50, "top_p": 0.8, "min_p": 0.1, "seed": 5}
     options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
     assert run(*tiny.arguments("ask", *options, "Hi"))[1] == tiny.reply("Hi", **settings) + "\n"
     assert run(*tiny.arguments("ask", "--max-new-tokens=3", "Hi"))[1] == tiny.reply("Hi", max_new_tokens=3) + "\n"
@@ -205,8 +205,9 @@ def test_chat_keeps_the_conversation(run, tiny, stdin):
         (["ask", "--temperature=warm", "Hi"], "argument --temperature: invalid float value: 'warm'"),
         (["ask", "--top-k=1.5", "Hi"], "argument --top-k: invalid int value: '1.5'"),
         (["chat", "--seed=x"], "argument --seed: invalid int value: 'x'"),
-        (["ask", "--top-p=0.9", "Hi"], "at temperature 0 nothing is drawn: add --temperature 0.8"),
-        (["ask", "--top-k=5", "Hi"], "at temperature 0 nothing is drawn: add --temperature 0.8"),
+        (["ask", "--top-p=0.9", "Hi"], "at temperature 0 nothing is drawn: --top-k, --top-p and --min-p need a --temp"),
+        (["ask", "--min-p=0.1", "Hi"], "at temperature 0 nothing is drawn: --top-k, --top-p and --min-p need a --temp"),
+        (["ask", "--top-k=5", "Hi"], "at temperature 0 nothing is drawn: --top-k, --top-p and --min-p need a --temp"),
         (["ask", ""], "there is no question: write it after ask"),
         (["ask", "-"], "there is no question"),
         (["ask"], "there is no question"),
@@ -228,6 +229,7 @@ def test_a_wrong_argument_is_told_before_anything_is_loaded(run, stdin, monkeypa
         ("--temperature=nan", "temperature (nan) must be finite and at least 0"),
         ("--temperature=inf", "temperature (inf) must be finite and at least 0"),
         ("--top-p=0", "top_p (0.0) must be above 0 and at most 1"),
+        ("--min-p=1.1", "min_p (1.1) must be at least 0 and at most 1"),
         ("--top-p=1.1", "top_p (1.1) must be above 0 and at most 1"),
         ("--top-k=0", "top_k (0) must be at least 1"),
     ],
@@ -496,7 +498,7 @@ def test_help_comes_at_once_and_names_the_options():
     done = subprocess.run([sys.executable, "-c", told], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert done.stdout.splitlines()[-1] == "0 False"
-    for option in ("temperature", "top-k", "top-p", "seed", "max-new-tokens", "system", "model", "device"):
+    for option in ("temperature", "top-k", "top-p", "min-p", "seed", "max-new-tokens", "system", "model", "device"):
         assert f"--{option}" in done.stdout
 
 

@@ -8,11 +8,26 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+from transformers.generation.logits_process import (
+    MinPLogitsWarper,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from llama_lessons import generation
 from llama_lessons.checkpoints import load_hugging_face, save_hugging_face
-from llama_lessons.generation import draw, generate, keep_top_k, keep_top_p, sample, store_for_decoding_, stream
+from llama_lessons.generation import (
+    draw,
+    generate,
+    keep_min_p,
+    keep_top_k,
+    keep_top_p,
+    probabilities,
+    sample,
+    store_for_decoding_,
+    stream,
+)
 from llama_lessons.llama import Llama, LlamaConfig
 from llama_lessons.rope_scaling import DynamicNTKScaling, LongRopeScaling
 from llama_lessons.workbench import ARTICLE_PARTS, Decoder
@@ -262,6 +277,31 @@ def test_top_k_agrees_with_transformers(k):
 def test_top_p_agrees_with_transformers(p, scale):
     logits = scale * torch.randn(4, 997, generator=torch.Generator().manual_seed(0))
     assert torch.equal(keep_top_p(logits, p), TopPLogitsWarper(p)(None, logits))
+
+
+@pytest.mark.parametrize("p", [0.01, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("scale", [0.5, 3.0])
+def test_min_p_agrees_with_transformers(p, scale):
+    torch.manual_seed(0)
+    logits = scale * torch.randn(4, 97)
+    torch.testing.assert_close(keep_min_p(logits, p), MinPLogitsWarper(p)(None, logits))
+
+
+def test_min_p_of_0_keeps_all_and_of_1_the_best_with_its_equals():
+    logits = torch.tensor([[2.0, -1.0, 2.0, -torch.inf]])
+    assert torch.equal(keep_min_p(logits, 0), logits)
+    assert keep_min_p(logits, 1).isfinite().tolist() == [[True, False, True, False]]
+
+
+def test_probabilities_are_those_that_sample_draws_with():
+    logits = torch.tensor([[1.0, 3.0, 2.0, 0.0]])
+    assert probabilities(logits).tolist() == [[0, 1, 0, 0]]
+    cut = probabilities(logits, temperature=0.5, top_k=3, top_p=0.999, min_p=0.05)
+    torch.testing.assert_close(cut, (2 * torch.tensor([[-torch.inf, 3, 2, -torch.inf]])).softmax(-1))
+    generators = [torch.Generator().manual_seed(0)] * 4000
+    drawn = sample(logits.expand(4000, 4), 0.5, 3, 0.999, 0.05, generators)
+    assert drawn.unique().tolist() == [1, 2]
+    assert (drawn == 2).float().mean().item() == pytest.approx(cut[0, 2].item(), abs=0.02)
 
 
 def test_the_order_is_temperature_then_top_k_then_top_p():
