@@ -116,8 +116,14 @@ class _Conversation:
         from llama_lessons.chat import stop_tokens
         from llama_lessons.generation import sample, store_for_decoding_
         from llama_lessons.lab.device import choose_device
+        from llama_lessons.quantization import has_kernels
 
         device = choose_device(args.device)
+        if args.weights == "stored" and (args.mine or path.is_dir() or device.type != "cpu"):
+            raise ValueError(
+                "--weights stored is for a .gguf file, the course's own code and a CPU: leave it out with --mine, with a "
+                "folder, and on another device"
+            )
         # Numbers out of range are refused before the model is loaded.
         sample(torch.zeros(1, 1), args.temperature, args.top_k, args.top_p, args.min_p)
         self.args, self.messages, self.template = args, [], checkpoints.load_chat_template(path)
@@ -127,8 +133,14 @@ class _Conversation:
             from llama_lessons.lab.mine import assemble
 
             self.model = assemble(path, say=_tell).model
+        elif path.is_dir():
+            self.model = checkpoints.load_hugging_face(path)
         else:
-            self.model = (checkpoints.load_hugging_face if path.is_dir() else checkpoints.load_gguf)(path)
+            as_stored = args.weights == "stored" or (
+                args.weights == "auto" and device.type == "cpu" and has_kernels() and checkpoints.is_quantized(path)
+            )
+            _tell(f"Weights: {'4 bits, as stored' if as_stored else 'float32'}.")
+            self.model = checkpoints.load_gguf(path, weights="as stored" if as_stored else "float32")
         store_for_decoding_(self.model.to(device))
         if args.system is not None:
             if self.template is None:
@@ -198,6 +210,13 @@ def _parser() -> argparse.ArgumentParser:
         add("--model", metavar="PATH", type=Path, help=MODEL)
         add(
             "--mine", action="store_true", help="your own code: my_llama, with the course's parts where it has none yet"
+        )
+        add(
+            "--weights",
+            choices=("auto", "float32", "stored"),
+            default="auto",
+            help="of a .gguf file: float32, or 4 bits as stored, several times as fast, with other words now and then; "
+            "auto (default): as stored where that can be",
         )
         add("--device", help="cpu, cuda or mps (default: LLAMA_LESSONS_DEVICE, else CUDA if there is one)")
     add_train_parser(commands)

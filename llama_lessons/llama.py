@@ -211,7 +211,7 @@ class Llama(nn.Module):
 
     def new_cache(self, batch: int, max_seq_len: int) -> list[KVCache]:
         """Allocate memory for the keys and values of max_seq_len tokens per row: one cache for each layer."""
-        weight = self.embedding.weight
+        weight = self.norm.weight  # the matrices may be whole numbers, of 4 or 8 bits
         device_type = weight.device.type
         autocast = torch.is_autocast_enabled(device_type)
         dtype = torch.get_autocast_dtype(device_type) if autocast else weight.dtype

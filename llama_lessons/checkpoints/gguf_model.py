@@ -1,19 +1,20 @@
 """Read a pretrained Llama from one GGUF file, the format of llama.cpp.
 
-The weights are dequantised to float32. Query and key rows stand in the file in RoPE layout "interleaved"; they
-are put back in layout "half". llama.cpp scales rotary frequencies by a rule, or by a tensor of one divisor for
-each pair, which is how it stores Llama 3.1's rule.
+The weights are dequantised to float32, or multiplied as they are stored. Query and key rows stand in the file in RoPE
+layout "interleaved"; they are put back in layout "half". llama.cpp scales rotary frequencies by a rule, or by a tensor
+of one divisor for each pair, which is how it stores Llama 3.1's rule.
 
 Not done here: other architectures. Files that need them are refused.
 """
 
-from collections.abc import Callable
 from os import PathLike
+from typing import Literal
 
 import numpy as np
 import torch
+from gguf import GGMLQuantizationType
 from gguf.quants import dequantize
-from torch import Tensor
+from torch import Tensor, nn
 
 from llama_lessons.checkpoints.building import (
     Value,
@@ -26,10 +27,11 @@ from llama_lessons.checkpoints.building import (
 )
 from llama_lessons.checkpoints.gguf_file import GGUFFile
 from llama_lessons.llama import Llama, LlamaConfig
+from llama_lessons.quantization import BLOCK_SIZE, Int4Linear, Int8Embedding, Int8Linear, quantize_rows
 from llama_lessons.rope import to_half
 from llama_lessons.rope_scaling import LinearScaling, LongRopeScaling, RopeScaling, YarnScaling
 
-__all__ = ["load_gguf", "read_gguf"]
+__all__ = ["is_quantized", "load_gguf", "read_gguf"]
 
 # Our modules and llama.cpp's names for the same weights.
 _MODEL_NAMES = {"embedding": "token_embd", "norm": "output_norm", "head": "output"}
@@ -47,11 +49,13 @@ _BLOCK_NAMES = {
 _ROPE_DIVISORS = "rope_freqs.weight"
 
 
-def load_gguf(path: str | PathLike[str]) -> Llama:
-    """Build the Llama that a GGUF file describes, with its weights in float32 and layout "half".
+def load_gguf(path: str | PathLike[str], weights: Literal["float32", "as stored"] = "float32") -> Llama:
+    """Build the Llama that a GGUF file describes, with its weights in layout "half".
 
     Args:
         path: a GGUF file of architecture "llama", in any quantisation that the gguf package reads.
+        weights: "float32"; or "as stored": matrices in Q4_1 stay in 4 bits, embedding and head are kept in 8, and
+            products are computed in bfloat16. Such a model only generates, on a CPU.
 
     Returns:
         The model on the CPU, its config read from the file.
@@ -61,17 +65,27 @@ def load_gguf(path: str | PathLike[str]) -> Llama:
             not exactly those of the Llama that it describes. The message names the file and the tensor.
         OSError: if the file cannot be opened.
     """
-    model, stored = _read(path)
-    weights = {}
-    for name, parameter in model.named_parameters():
-        weight = stored(name, parameter.shape)
-        if name.endswith("q_proj.weight"):
-            weight = to_half(weight, model.config.n_heads)
-        elif name.endswith("k_proj.weight"):
-            weight = to_half(weight, model.config.n_kv_heads)
-        weights[name] = weight
-    put_weights(model, weights)
+    model, file = _open(path)
+    if weights == "as stored":
+        _put_stored(model, file)
+    else:
+        values = {}
+        for name, parameter in model.named_parameters():
+            weight = _read_weight(file, _gguf_name(name), parameter.shape)
+            values[name] = _rows_in_half(name, weight, model.config)
+        put_weights(model, values)
     return model
+
+
+def is_quantized(path: str | PathLike[str]) -> bool:
+    """Whether a GGUF file's matrices, but for embedding and head, are all in Q4_1, so that they can stay as stored.
+
+    Raises:
+        ValueError, OSError: as `load_gguf`.
+    """
+    names = {f"{name}.weight" for name in _BLOCK_NAMES.values() if not name.endswith("_norm")}
+    kinds = {t.tensor_type for name, t in GGUFFile(path).tensors.items() if name.split(".", 2)[-1] in names}
+    return kinds == {GGMLQuantizationType.Q4_1}
 
 
 def read_gguf(path: str | PathLike[str]) -> tuple[LlamaConfig, dict[str, Tensor]]:
@@ -87,19 +101,66 @@ def read_gguf(path: str | PathLike[str]) -> tuple[LlamaConfig, dict[str, Tensor]
     Raises:
         ValueError, OSError: as `load_gguf`.
     """
-    model, stored = _read(path)
-    weights = {_gguf_name(name): stored(name, parameter.shape) for name, parameter in model.named_parameters()}
-    return model.config, weights
+    model, file = _open(path)
+    names = {name: _gguf_name(name) for name, _ in model.named_parameters()}
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    return model.config, {stored: _read_weight(file, stored, shapes[name]) for name, stored in names.items()}
 
 
-def _read(path: str | PathLike[str]) -> tuple[Llama, Callable[[str, tuple[int, ...]], Tensor]]:
-    """The file's Llama, still without weights, and what reads a weight of it by our name."""
+def _open(path: str | PathLike[str]) -> tuple[Llama, GGUFFile]:
+    """The file's Llama, still without weights, and the file."""
     file = GGUFFile(path)
     config = _read_config(file)
     model = build_empty(config, len(file.tensors), path)
     wanted = [_gguf_name(name) for name, _ in model.named_parameters()]
     check_names(file.tensors.keys() - {_ROPE_DIVISORS}, wanted, path)
-    return model, lambda name, shape: _read_weight(file, _gguf_name(name), shape)
+    return model, file
+
+
+def _rows_in_half(name: str, rows: Tensor, config: LlamaConfig) -> Tensor:
+    """Rows of a weight, or of its codes or scales: those of queries and keys put back in layout "half"."""
+    if name.endswith("q_proj.weight"):
+        return to_half(rows, config.n_heads)
+    if name.endswith("k_proj.weight"):
+        return to_half(rows, config.n_kv_heads)
+    return rows
+
+
+def _put_stored(model: Llama, file: GGUFFile) -> None:
+    """Give the model the file's weights: matrices of blocks in 4 bits, embedding and head in 8, norms in float32."""
+    tables = {}
+    for name, parameter in list(model.named_parameters(remove_duplicate=False)):
+        stored, (parent, _, attribute) = _gguf_name(name), name.removesuffix(".weight").rpartition(".")
+        if parameter.ndim == 1:
+            module = model.get_submodule(name.removesuffix(".weight"))
+            module.weight = nn.Parameter(_read_weight(file, stored, parameter.shape))
+            continue
+        if attribute in ("embedding", "head"):
+            if parameter not in tables:  # a tied head is the embedding
+                tables[parameter] = quantize_rows(_read_weight(file, stored, parameter.shape))
+            module = (Int8Embedding if attribute == "embedding" else Int8Linear)(*tables[parameter])
+        else:
+            blocks = _read_blocks(file, stored, parameter.shape)
+            module = Int4Linear(*(_rows_in_half(name, part, model.config) for part in blocks))
+        setattr(model.get_submodule(parent), attribute, module)
+
+
+def _read_blocks(file: GGUFFile, name: str, shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    """Codes, uint8, (rows, n), and scales and minima, float32, (rows, n // 32), of a tensor in Q4_1."""
+    tensor = file.tensors[name]
+    check_shape(name, tensor.shape.tolist()[::-1], shape, file.path, "the metadata")
+    if tensor.tensor_type != GGMLQuantizationType.Q4_1:
+        raise ValueError(
+            f"{file.path}: tensor {name} is stored as {tensor.tensor_type.name}, and only Q4_1 can stay so: load it with "
+            'weights="float32"'
+        )
+    # (rows, n // 32, 20 bytes): scale and minimum in float16, then two codes a byte: 0 to 15 low, 16 to 31 high
+    blocks = np.array(tensor.data).reshape(shape[0], shape[1] // BLOCK_SIZE, -1)
+    scale, minimum = blocks[..., :4].view(np.float16).astype(np.float32).transpose(2, 0, 1)
+    codes = np.concatenate([blocks[..., 4:] & 15, blocks[..., 4:] >> 4], axis=-1).reshape(shape)
+    if not np.isfinite(scale.sum() + minimum.sum()):
+        raise ValueError(f"{file.path}: tensor {name} holds values that are not finite")
+    return tuple(map(torch.from_numpy, (codes, np.ascontiguousarray(scale), np.ascontiguousarray(minimum))))
 
 
 def _read_config(file: GGUFFile) -> LlamaConfig:
