@@ -121,8 +121,8 @@ class _Conversation:
         device = choose_device(args.device)
         if args.weights == "stored" and (args.mine or path.is_dir() or device.type != "cpu"):
             raise ValueError(
-                "--weights stored is for a .gguf file, the course's own code and a CPU: leave it out with --mine, with a "
-                "folder, and on another device"
+                "--weights stored is for a .gguf file, the course's own code and a CPU: leave it out with --mine, "
+                "with a folder, and on another device"
             )
         # Numbers out of range are refused before the model is loaded.
         sample(torch.zeros(1, 1), args.temperature, args.top_k, args.top_p, args.min_p)

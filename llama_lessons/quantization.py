@@ -20,11 +20,11 @@ from torch import Tensor, nn
 __all__ = [
     "Int4Linear",
     "Int8Embedding",
-    "Int8Linear",
+    "Int8Head",
     "dequantize_blocks",
     "has_kernels",
     "quantize_blocks",
-    "quantize_rows",
+    "quantize_symmetric",
 ]
 
 BLOCK_SIZE = 32
@@ -61,17 +61,20 @@ def dequantize_blocks(codes: Tensor, scale: Tensor, minimum: Tensor) -> Tensor:
     return (scale.unsqueeze(-1) * blocks + minimum.unsqueeze(-1)).flatten(-2)
 
 
-def quantize_rows(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Round each row to whole numbers from -127 to 127.
+def quantize_symmetric(x: Tensor, block_size: int = BLOCK_SIZE) -> tuple[Tensor, Tensor]:
+    """Round each block to whole numbers from -127 to 127, as Q8_0 does; what comes back has zero where x has it.
 
     Args:
-        x: shape (rows, n).
+        x: shape (..., n).
+        block_size: values that share a scale, a divisor of n.
 
     Returns:
-        Codes, int8, (rows, n), and scales, (rows,), so that x is about codes * scales[:, None].
+        Codes, int8, (..., n), and scales, (..., n // block_size): x is about scale * code.
     """
-    scale = x.abs().amax(dim=-1) / 127
-    return (x / scale.where(scale > 0, 1)[:, None]).round().to(torch.int8), scale
+    blocks = x.unflatten(-1, (-1, block_size))
+    scale = blocks.abs().amax(dim=-1, keepdim=True) / 127
+    codes = (blocks / scale.where(scale > 0, 1)).round().to(torch.int8)
+    return codes.flatten(-2), scale.squeeze(-1)
 
 
 def has_kernels() -> bool:
@@ -111,12 +114,12 @@ class Int4Linear(nn.Module):
         return y.to(x.dtype).view(*x.shape[:-1], -1)
 
 
-class Int8Linear(nn.Module):
-    """A linear layer without bias whose weights are whole numbers, with a scale for each row.
+class Int8Embedding(nn.Module):
+    """An embedding table in 8 bits, in blocks of 32.
 
     Args:
-        codes: int8, shape (out_features, in_features).
-        scale: shape (out_features,).
+        codes: int8, shape (vocab_size, dim).
+        scale: shape (vocab_size, dim // 32).
     """
 
     def __init__(self, codes: Tensor, scale: Tensor) -> None:
@@ -124,17 +127,40 @@ class Int8Linear(nn.Module):
         self.register_buffer("codes", codes)
         self.register_buffer("scale", scale)
 
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Take token ids; return (*tokens.shape, dim), float32."""
+        # (*tokens.shape, dim // 32, 32) * (*tokens.shape, dim // 32, 1) -> (*tokens.shape, dim)
+        return (self.codes[tokens].unflatten(-1, (-1, BLOCK_SIZE)) * self.scale[tokens].unsqueeze(-1)).flatten(-2)
+
+
+class Int8Head(nn.Module):
+    """A head in 8 bits: bfloat16 products for all tokens of the vocabulary, and float32 ones for the best of them.
+
+    bfloat16 has 8 significant bits: logits from 16 to 32 are an eighth apart, and many of them are equal. So the best
+    ones are computed anew, from the table's own blocks.
+
+    Args:
+        table: the embedding that the head is tied to, or a table of its own.
+        n_best: logits of a token to compute in float32.
+    """
+
+    def __init__(self, table: Int8Embedding, n_best: int = 64) -> None:
+        super().__init__()
+        self.table, self.n_best = table, n_best
+        vocab_size, dim = table.codes.shape
+        self.register_buffer("codes", torch.empty(vocab_size, dim, dtype=torch.int8))
+        self.register_buffer("scale", torch.empty(vocab_size, dtype=torch.bfloat16))
+        # The kernel takes one scale for each row: a second, coarser rounding. In pieces, to need little memory.
+        for rows in torch.arange(vocab_size).split(4096):
+            self.codes[rows], scale = quantize_symmetric(table(rows), dim)
+            self.scale[rows] = scale.squeeze(-1).bfloat16()
+
     def forward(self, x: Tensor) -> Tensor:
-        """Take (..., in_features); return (..., out_features), dtype of x, from products in bfloat16."""
+        """Take (..., dim); return logits, (..., vocab_size), dtype of x."""
         # The kernel takes float32 too, and is then slower than a matrix in float32.
         rows = x.reshape(-1, x.shape[-1]).bfloat16()
-        y = torch.ops.aten._weight_int8pack_mm(rows, self.codes, self.scale.bfloat16())
-        return y.to(x.dtype).view(*x.shape[:-1], -1)
-
-
-class Int8Embedding(Int8Linear):
-    """An embedding table in 8 bits; a head tied to it holds the same tensors. Args are those of `Int8Linear`."""
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Take token ids; return (*tokens.shape, in_features), float32."""
-        return self.codes[tokens] * self.scale[tokens].unsqueeze(-1)
+        logits = torch.ops.aten._weight_int8pack_mm(rows, self.codes, self.scale).to(x.dtype).view(*x.shape[:-1], -1)
+        best = logits.topk(min(self.n_best, logits.shape[-1]), sorted=False).indices
+        # (..., n_best, dim) @ (..., dim, 1) -> (..., n_best)
+        exact = (self.table(best) @ x.unsqueeze(-1).float()).squeeze(-1)
+        return logits.scatter(-1, best, exact.to(x.dtype))

@@ -565,4 +565,4 @@ def test_the_real_model_knows_the_capital_of_france():
     asked = [sys.executable, "-m", "llama_lessons", "ask", "What is the capital of France?"]
     done = subprocess.run(asked, cwd=ROOT, env=ONE_THREAD, capture_output=True, text=True, check=True)
     assert done.stdout == "The capital of France is Paris.\n"
-    assert done.stderr == "Loading SmolLM2-135M-Instruct.Q4_1.gguf ...\n"
+    assert done.stderr == "Loading SmolLM2-135M-Instruct.Q4_1.gguf ...\nWeights: 4 bits, as stored.\n"

@@ -7,6 +7,9 @@ of one divisor for each pair, which is how it stores Llama 3.1's rule.
 Not done here: other architectures. Files that need them are refused.
 """
 
+import ctypes
+from collections.abc import Iterator
+from contextlib import suppress
 from os import PathLike
 from typing import Literal
 
@@ -27,7 +30,7 @@ from llama_lessons.checkpoints.building import (
 )
 from llama_lessons.checkpoints.gguf_file import GGUFFile
 from llama_lessons.llama import Llama, LlamaConfig
-from llama_lessons.quantization import BLOCK_SIZE, Int4Linear, Int8Embedding, Int8Linear, quantize_rows
+from llama_lessons.quantization import BLOCK_SIZE, Int4Linear, Int8Embedding, Int8Head, quantize_symmetric
 from llama_lessons.rope import to_half
 from llama_lessons.rope_scaling import LinearScaling, LongRopeScaling, RopeScaling, YarnScaling
 
@@ -128,21 +131,31 @@ def _rows_in_half(name: str, rows: Tensor, config: LlamaConfig) -> Tensor:
 
 def _put_stored(model: Llama, file: GGUFFile) -> None:
     """Give the model the file's weights: matrices of blocks in 4 bits, embedding and head in 8, norms in float32."""
-    tables = {}
-    for name, parameter in list(model.named_parameters(remove_duplicate=False)):
-        stored, (parent, _, attribute) = _gguf_name(name), name.removesuffix(".weight").rpartition(".")
+    for name, parameter in list(model.named_parameters()):
+        place, stored = name.removesuffix(".weight"), _gguf_name(name)
         if parameter.ndim == 1:
-            module = model.get_submodule(name.removesuffix(".weight"))
-            module.weight = nn.Parameter(_read_weight(file, stored, parameter.shape))
-            continue
-        if attribute in ("embedding", "head"):
-            if parameter not in tables:  # a tied head is the embedding
-                tables[parameter] = quantize_rows(_read_weight(file, stored, parameter.shape))
-            module = (Int8Embedding if attribute == "embedding" else Int8Linear)(*tables[parameter])
+            model.get_submodule(place).weight = nn.Parameter(_read_weight(file, stored, parameter.shape))
+        elif place in ("embedding", "head"):
+            table = _read_table(file, stored, parameter.shape)
+            model.set_submodule(place, table if place == "embedding" else Int8Head(table))
         else:
             blocks = _read_blocks(file, stored, parameter.shape)
-            module = Int4Linear(*(_rows_in_half(name, part, model.config) for part in blocks))
-        setattr(model.get_submodule(parent), attribute, module)
+            model.set_submodule(place, Int4Linear(*(_rows_in_half(name, part, model.config) for part in blocks)))
+    if model.config.tied_embeddings:
+        model.head = Int8Head(model.embedding)
+    with suppress(AttributeError, OSError, TypeError):  # where the C library is not glibc
+        # glibc keeps some 200 MB that was free again, between what is still in use: back to the system with it.
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _read_table(file: GGUFFile, name: str, shape: tuple[int, ...]) -> Int8Embedding:
+    """An embedding or a head in 8 bits; codes in Q8_0 come out as they are. Piece by piece, to need little memory."""
+    codes, scale = torch.empty(shape, dtype=torch.int8), torch.empty(shape[0], shape[1] // BLOCK_SIZE)
+    n_rows = 4096
+    for i, piece in enumerate(_pieces(file, name, shape, n_rows)):
+        rows = slice(i * n_rows, (i + 1) * n_rows)
+        codes[rows], scale[rows] = quantize_symmetric(piece)
+    return Int8Embedding(codes, scale)
 
 
 def _read_blocks(file: GGUFFile, name: str, shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
@@ -151,8 +164,8 @@ def _read_blocks(file: GGUFFile, name: str, shape: tuple[int, ...]) -> tuple[Ten
     check_shape(name, tensor.shape.tolist()[::-1], shape, file.path, "the metadata")
     if tensor.tensor_type != GGMLQuantizationType.Q4_1:
         raise ValueError(
-            f"{file.path}: tensor {name} is stored as {tensor.tensor_type.name}, and only Q4_1 can stay so: load it with "
-            'weights="float32"'
+            f"{file.path}: tensor {name} is stored as {tensor.tensor_type.name}, and only Q4_1 can stay so: load it "
+            'with weights="float32"'
         )
     # (rows, n // 32, 20 bytes): scale and minimum in float16, then two codes a byte: 0 to 15 low, 16 to 31 high
     blocks = np.array(tensor.data).reshape(shape[0], shape[1] // BLOCK_SIZE, -1)
@@ -249,14 +262,23 @@ def _gguf_name(name: str) -> str:
 
 
 def _read_weight(file: GGUFFile, name: str, shape: tuple[int, ...]) -> Tensor:
+    (weight,) = _pieces(file, name, shape, shape[0])
+    return weight
+
+
+def _pieces(file: GGUFFile, name: str, shape: tuple[int, ...], n_rows: int) -> Iterator[Tensor]:
+    """A tensor of the file in float32, n_rows rows at a time."""
     tensor = file.tensors[name]
     # llama.cpp lists the fastest axis first.
     check_shape(name, tensor.shape.tolist()[::-1], shape, file.path, "the metadata")
-    try:
-        values = dequantize(tensor.data, tensor.tensor_type)
-    except NotImplementedError as error:
-        raise ValueError(f"{file.path}: tensor {name} is quantised as {tensor.tensor_type.name}: {error}") from error
-    if not np.isfinite(values.sum()):  # a sum keeps nan and inf, and is cheaper than to look at each value
-        raise ValueError(f"{file.path}: tensor {name} holds values that are not finite")
-    # A copy where the file was in float32 already: the mapped file is read-only.
-    return torch.from_numpy(np.array(values, dtype=np.float32, copy=not values.flags.writeable))
+    for start in range(0, shape[0], n_rows):
+        try:
+            values = dequantize(tensor.data[start : start + n_rows], tensor.tensor_type)
+        except NotImplementedError as error:
+            raise ValueError(
+                f"{file.path}: tensor {name} is quantised as {tensor.tensor_type.name}: {error}"
+            ) from error
+        if not np.isfinite(values.sum()):  # a sum keeps nan and inf, and is cheaper than to look at each value
+            raise ValueError(f"{file.path}: tensor {name} holds values that are not finite")
+        # A copy where the file was in float32 already: the mapped file is read-only.
+        yield torch.from_numpy(np.array(values, dtype=np.float32, copy=not values.flags.writeable))
