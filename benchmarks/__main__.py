@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from benchmarks.side_by_side import THREADS
 from benchmarks.table import markdown, put_into_readme
 
-NAMES = ("rope", "training", "decoding", "loading", "learning")
+NAMES = ("rope", "training", "decoding", "four_bits", "loading", "learning")
 RESULTS = Path(__file__).with_name("results.json")
 README = Path(__file__).parent.parent / "README.md"
 

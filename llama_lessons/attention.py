@@ -269,16 +269,6 @@ class KVCache:
         self.length = end
         return self.keys[:, :, :end], self.values[:, :, :end]
 
-    def rewind(self, length: int) -> None:
-        """Forget all but the first `length` tokens, as when drafted ones were refused; the next ones take their place.
-
-        Raises:
-            ValueError: if there are fewer.
-        """
-        if not 0 <= length <= self.length:
-            raise ValueError(f"length ({length}) must be from 0 to the {self.length} tokens that the cache holds")
-        self.length = length
-
 
 def kv_cache_bytes(
     *, n_layers: int, n_kv_heads: int, head_dim: int, seq_len: int, batch: int = 1, dtype: torch.dtype = torch.float32

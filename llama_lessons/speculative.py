@@ -23,7 +23,7 @@ from llama_lessons.attention import KVCache
 from llama_lessons.generation import probabilities
 from llama_lessons.llama import Llama
 
-__all__ = ["Draft", "DraftModel", "PromptLookup", "accept_drafts", "look_up", "stream_with_drafts"]
+__all__ = ["Draft", "DraftModel", "PromptLookup", "accept_drafts", "look_up", "rewind", "stream_with_drafts"]
 
 # Takes all tokens so far and how many to draft at most; returns the drafted ones, and the probabilities from which
 # each was drawn, (n_drafts, vocab_size).
@@ -133,9 +133,15 @@ class DraftModel:
 
 
 def rewind(cache: Sequence[KVCache], length: int) -> None:
-    """Make the caches of all layers forget all but the first `length` tokens."""
+    """Make the caches of all layers forget all but the first `length` tokens; the next ones take their place.
+
+    Raises:
+        ValueError: if they hold fewer.
+    """
     for layer in cache:
-        layer.rewind(length)
+        if not 0 <= length <= layer.length:
+            raise ValueError(f"length ({length}) must be from 0 to the {layer.length} tokens that the cache holds")
+        layer.length = length
 
 
 def stream_with_drafts(

@@ -18,6 +18,7 @@ from transformers.generation.logits_process import (
 from llama_lessons import generation
 from llama_lessons.checkpoints import load_hugging_face, save_hugging_face
 from llama_lessons.generation import (
+    compile_blocks_,
     draw,
     generate,
     keep_min_p,
@@ -93,6 +94,16 @@ def test_compiled_it_is_one_graph_a_step_with_the_same_tokens(model):
     # fullgraph: a break in the graph is an error. The backend runs the graph as it is, without a compiler.
     compiled.hidden_states = torch.compile(model.hidden_states, dynamic=True, fullgraph=True, backend="eager")
     assert generate(compiled, PROMPTS[:1], 12) == generate(model, PROMPTS[:1], 12)
+
+
+@pytest.mark.compile
+def test_a_block_is_compiled_once_for_all_with_the_same_tokens(model):
+    compiled = copy.deepcopy(model)
+    compile_blocks_(compiled)
+    torch._dynamo.utils.counters.clear()
+    assert generate(compiled, PROMPTS[:1], 12) == generate(model, PROMPTS[:1], 12)
+    # At the first call the cache is empty, at the others it is not; neither the length nor the block makes another one.
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
 
 
 @pytest.mark.parametrize("tied", [False, True])

@@ -5,6 +5,7 @@ import torch
 
 from llama_lessons.attention import KVCache
 from llama_lessons.small_cache import Int8KVCache
+from llama_lessons.speculative import rewind
 
 SIZES = 2, 3, 12, 64
 
@@ -39,7 +40,7 @@ def test_it_rewinds_and_refuses_what_does_not_fit():
     cache = Int8KVCache(*SIZES)
     a, b = torch.randn(2, 2, 3, 8, 64)
     cache.append(a, a)
-    cache.rewind(3)
+    rewind([cache], 3)
     k, _ = cache.append(b[:, :, :2], b[:, :, :2])
     torch.testing.assert_close(k[:, :, :3], a[:, :, :3], atol=0.03, rtol=0)
     torch.testing.assert_close(k[:, :, 3:], b[:, :, :2], atol=0.03, rtol=0)
@@ -47,4 +48,4 @@ def test_it_rewinds_and_refuses_what_does_not_fit():
         cache.append(a, a)
     assert cache.length == 5
     with pytest.raises(ValueError, match=r"length \(6\) must be from 0 to the 5 tokens"):
-        cache.rewind(6)
+        rewind([cache], 6)

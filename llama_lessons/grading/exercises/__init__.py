@@ -108,6 +108,18 @@ EXERCISES = {
         "train_a_little",
         "questions",
     ),
+    "11_generation": (
+        "decode",
+        "keep_top_k",
+        "keep_top_p",
+        "keep_min_p",
+        "sample",
+        "left_pad",
+        "continue_text",
+        "accept_drafts",
+        "quantize_block",
+        "questions",
+    ),
 }
 
 for lesson, names in EXERCISES.items():
