@@ -1,7 +1,7 @@
 """Exercise 8: which drafted tokens are kept, and what comes after them."""
 
 from collections.abc import Callable, Iterator
-from itertools import product
+from itertools import accumulate, product
 
 import torch
 from torch import Tensor
@@ -207,12 +207,9 @@ def described(target: Tensor, draft: Tensor, tokens: list[int], u: list[float], 
             weights = [max(a - b, 0.0) for a, b in zip(p[i], q[i], strict=True)]
             break
         out.append(token)
-    total, place = 0.0, 0
-    for place, weight in enumerate(weights):
-        total += weight
-        if total > v * sum(weights):
-            break
-    return " ".join(map(str, [*out, place]))
+    sums = list(accumulate(weights))
+    drawn = next(token for token, total in enumerate(sums) if total > v * sums[-1])
+    return " ".join(map(str, [*out, drawn]))
 
 
 exercise.slips("""

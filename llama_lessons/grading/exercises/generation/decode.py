@@ -74,7 +74,7 @@ class Noting(nn.Module):
         place = 0
         for token in seen:
             place = (3 * place + token + 1) % 1009
-        return torch.arange(VOCAB).sub((place % VOCAB)).abs().neg().float()[self.table.long().cpu()]
+        return torch.arange(VOCAB).sub(place % VOCAB).abs().neg().float()[self.table.long().cpu()]
 
 
 def read_by(answer: Callable) -> Callable:

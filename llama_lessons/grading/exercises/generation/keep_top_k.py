@@ -13,8 +13,8 @@ from ...families import overwrites
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
     k = min(k, logits.shape[-1])
     kth = logits.topk(k).values[..., -1:]
-    kept = logits.masked_fill(logits < kth, -torch.inf)
-    return kept
+    cut = logits < kth
+    return logits.masked_fill(cut, -torch.inf)
 
 
 INF = float("inf")
@@ -103,8 +103,6 @@ exercise.slips("""
         A k above the number of tokens fails. It keeps all.
     over all rows: logits.topk(k).values[..., -1:] -> logits.flatten().topk(min(k, logits.numel())).values[-1]
         You take the k highest of all rows together. Each row has k of its own.
-    equal ones cut: return kept -> return torch.full_like(logits, -torch.inf).scatter(-1, *reversed(logits.topk(k)))
-        Of logits that equal the k-th highest, you keep only some. Nothing tells them apart: all of them stay.
     0 in place of -inf: , -torch.inf) -> , 0.0)
         What is cut becomes 0, which the softmax makes e to the power of 0 of, no zero. It has to be -inf.
     a large negative number: , -torch.inf) -> , -1e4)
@@ -113,11 +111,18 @@ exercise.slips("""
         What is cut becomes NaN.
     the others kept: logits < kth -> logits >= kth
         You cut the k highest, and keep the others.
-    probabilities: return kept -> return kept.softmax(-1)
+    probabilities: return logits.masked_fill(cut, -torch.inf) -> return logits.masked_fill(cut, -torch.inf).softmax(-1)
         You return probabilities. Logits are asked for: what is kept stays as it is.
-    only what is kept: return kept -> return logits.topk(k).values
+    only what is kept: return logits.masked_fill(cut, -torch.inf) -> return logits.topk(k).values
         You return the k highest alone, in their order. The result has a place for each token of the vocabulary.
     one more: k = min(k, -> k = min(k + 1,
         You keep one more than k.
 """)
 overwrites(exercise, "logits")
+
+
+@exercise.misconception
+def equal_ones_are_cut(logits, k):
+    """Of logits that equal the k-th highest, you keep only some. Nothing tells them apart: all of them stay."""
+    values, ids = logits.topk(min(k, logits.shape[-1]))
+    return torch.full_like(logits, -torch.inf).scatter(-1, ids, values)
