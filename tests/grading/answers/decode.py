@@ -60,7 +60,7 @@ def a_list_of_tensors(model, prompt, max_new_tokens, stop_tokens=()):
     return [torch.tensor(token) for token in prompt_first(model, prompt, max_new_tokens, stop_tokens)]
 
 
-@wrong(called="everything read anew, without a cache")
+@wrong(called="everything read anew without a cache")
 def without_a_cache(model, prompt, max_new_tokens, stop_tokens=()):
     text = list(prompt)
     for _ in range(max_new_tokens):

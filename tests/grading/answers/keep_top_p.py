@@ -79,7 +79,7 @@ def at_least_two(logits, p):
 
 @wrong()
 def nothing_cut_below_a_half(logits, p):
-    return with_a_padded_sum(logits, max(p, 0.5))
+    return with_a_padded_sum(logits, p if p == 1 else max(p, 0.5))
 
 
 @wrong()

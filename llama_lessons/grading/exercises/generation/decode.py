@@ -189,8 +189,8 @@ exercise.slips("""
         Each call gets a new, empty cache: after the prompt, the model sees one token and nothing before it.
     no cache: logits = model(tokens, cache=cache) -> logits = model(tokens)
         The model is not given the cache: after the prompt, it sees one token and nothing before it.
-    everything read anew, without a cache: new = [best] -> new = prompt + chosen; cache = None
-        Your tokens are right, but each call reads the whole text again, without a cache.
+    everything read anew, without a cache after the prompt: new = [best] -> new = prompt + chosen; cache = None
+        Your tokens are right, but after the prompt each call reads the whole text again, without a cache.
     the first row: logits[0, -1] -> logits[0, 0]
         You take the logits after the first token of what was read. Those after the last one say what comes next.
     the lowest: .argmax() -> .argmin()
@@ -233,3 +233,15 @@ def prompt_token_by_token(model, prompt, max_new_tokens, stop_tokens=()):
             break
         chosen.append(new)
     return chosen
+
+
+@exercise.misconception
+def everything_read_anew_without_a_cache(model, prompt, max_new_tokens, stop_tokens=()):
+    """Your tokens are right, but each call reads the whole text again, without a cache."""
+    text = list(prompt)
+    while len(text) < len(prompt) + max_new_tokens:
+        best = model(torch.tensor([text]))[0, -1].argmax().item()
+        if best in stop_tokens:
+            break
+        text.append(best)
+    return text[len(prompt) :]

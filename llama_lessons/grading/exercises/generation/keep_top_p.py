@@ -105,6 +105,7 @@ def one_stays(answer: Callable) -> None:
 def any_shape(answer: Callable) -> None:
     for seed, (shape, p) in enumerate((((20,), 0.7), ((3, 15), 0.45), ((2, 2, 9), 0.85), ((5, 1), 0.3))):
         expect_kept(answer, 2 * draw(*shape, seed=40 + seed), p)
+    expect_kept(answer, 0.1 * draw(3, 20, seed=45), 0.2)
     for dtype in HALVES:
         expect_kept(answer, 2 * draw(3, 12, seed=50, dtype=dtype), 0.6, f"logits in {str(dtype)[6:]}")
 
