@@ -5,6 +5,7 @@ the training loss as the run computes it, mistake and all, and the validation lo
 """
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -30,12 +31,15 @@ __all__ = [
     "PEAK",
     "SEEDS",
     "SEQ_LEN",
+    "SHOWN",
     "STEPS",
     "WARMUP",
     "draw_curve",
     "draw_lettered_curves",
     "kept_runs",
+    "kept_shown",
     "rate",
+    "remove_mask_",
     "run",
     "small_llama",
 ]
@@ -55,6 +59,16 @@ MISTAKES = {
     "padding counted": "rows are padded lines, and the padding counts in the loss",
     "little text": "the text has 4,000 characters",
     "small rate": "the learning rate is 30 times smaller",
+}
+
+# What the lesson shows; others than the exercise asks for, but for one, whose curve the exercise does not draw
+SHOWN = {
+    "no mask": "attention has no causal mask",
+    "high rate": "the peak of the learning rate is 0.1, without warm-up",
+    "no zero_grad": MISTAKES["no zero_grad"],
+    "bfloat16 weights": "the weights themselves are bfloat16",
+    "short text": "the text has 10,000 characters",
+    "short schedule": "the schedule ends after 100 steps, the run after 400",
 }
 
 # The exercise's curves
@@ -82,17 +96,27 @@ def rate(step: int, peak: float = PEAK, total_steps: int = STEPS) -> float:
     return learning_rate(step, warmup_steps=WARMUP, total_steps=total_steps, peak=peak, lowest=peak / 10)
 
 
+def remove_mask_(model: Llama) -> None:
+    """Let each token attend to all others, those that come after it too."""
+    for block in model.blocks:
+        block.attention.forward = partial(_attend_to_all, block.attention.forward)
+
+
+def _attend_to_all(forward: Callable, x: Tensor, rotate: Callable, mask: None, cache: None) -> Tensor:
+    seq_len = x.shape[1]
+    return forward(x, rotate, torch.ones(seq_len, seq_len, dtype=torch.bool, device=x.device), cache)
+
+
 def run(mistake: str = "none", seed: int = 0) -> dict[str, list[float]]:
     """Train once, with one mistake, and return the training loss and the validation loss every 20 steps.
 
     Raises:
         KeyError: if there is no such mistake.
     """
-    what = MISTAKES[mistake]
+    what = (MISTAKES | SHOWN)[mistake]
     tokenizer, data, validation = shakespeare()
     padding = tokenizer.vocab_size
-    if mistake == "little text":
-        data = data[:4000]
+    data = data[: {"little text": 4_000, "short text": 10_000}.get(mistake)]
     draw: Callable[[Tensor, int, int], Tensor] = lambda tokens, seed, step: random_batch(  # noqa: E731
         tokens, BATCH, SEQ_LEN + 2, seed, step
     )
@@ -100,6 +124,10 @@ def run(mistake: str = "none", seed: int = 0) -> dict[str, list[float]]:
     if mistake == "padding counted":
         draw, windows = _Lines(tokenizer, data, padding), _Lines(tokenizer, validation, padding)(validation, 0, 0, 64)
     model = small_llama(padding + 1, seed)
+    if mistake == "no mask":
+        remove_mask_(model)
+    if mistake == "bfloat16 weights":
+        model.bfloat16()
     device = next(model.parameters()).device
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=0.1)
     curve: dict[str, list[float]] = {"training": [], "validation": []}
@@ -115,7 +143,7 @@ def run(mistake: str = "none", seed: int = 0) -> dict[str, list[float]]:
             targets = batch[:, 2:]
         if mistake == "other rows":
             targets = targets.roll(1, 0)
-        logits = model(inputs)
+        logits = model(inputs).float()
         if mistake == "softmax":
             logits = logits.softmax(-1)
         loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
@@ -124,7 +152,7 @@ def run(mistake: str = "none", seed: int = 0) -> dict[str, list[float]]:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for group in optimizer.param_groups:
-            group["lr"] = rate(step) / (30 if mistake == "small rate" else 1)
+            group["lr"] = _rate(mistake, step)
         optimizer.step()
         recent.append(loss.item())
         if (step + 1) % EVERY == 0:
@@ -132,6 +160,16 @@ def run(mistake: str = "none", seed: int = 0) -> dict[str, list[float]]:
             recent = []
     curve["validation"].append(_loss(model, windows.to(device), padding))
     return curve
+
+
+def _rate(mistake: str, step: int) -> float:
+    if mistake == "small rate":
+        return rate(step) / 30
+    if mistake == "high rate":
+        return learning_rate(step, warmup_steps=0, total_steps=STEPS, peak=0.1, lowest=0.01)
+    if mistake == "short schedule":
+        return rate(min(step, 99), total_steps=100)
+    return rate(step)
 
 
 class _Lines:
@@ -156,7 +194,7 @@ class _Lines:
 @torch.no_grad()
 def _loss(model: Llama, windows: Tensor, padding: int) -> float:
     targets = windows[:, 1 : SEQ_LEN + 1]
-    logits = model(windows[:, :SEQ_LEN])
+    logits = model(windows[:, :SEQ_LEN]).float()
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=padding).item()
 
 
@@ -168,6 +206,15 @@ def kept_runs() -> dict[str, list[dict[str, list[float]]]]:
         return {name: [run(name, seed) for seed in seeds[name]] for name in tqdm(MISTAKES, disable=plain())}
 
     return stored("training_runs", train_all)
+
+
+def kept_shown() -> dict[str, list[dict[str, list[float]]]]:
+    """The stored curves of three seeds for each mistake that the lesson shows."""
+
+    def train_all() -> dict[str, list[dict[str, list[float]]]]:
+        return {name: [run(name, seed) for seed in SEEDS[:3]] for name in tqdm(SHOWN, disable=plain())}
+
+    return stored("training_shown", train_all)
 
 
 def draw_curve(axes: Axes, curve: dict[str, list[float]], floors: dict[str, float], named: bool = True) -> None:
