@@ -61,11 +61,10 @@ MISTAKES = {
     "small rate": "the learning rate is 30 times smaller",
 }
 
-# What the lesson shows; others than the exercise asks for, but for one, whose curve the exercise does not draw
+# What the lesson shows, since the exercise asks for the others; with "no zero_grad", which the exercise does not draw
 SHOWN = {
     "no mask": "attention has no causal mask",
-    "high rate": "the peak of the learning rate is 0.1, without warm-up",
-    "no zero_grad": MISTAKES["no zero_grad"],
+    "high rate": "the peak of the learning rate is 1, without warm-up",
     "bfloat16 weights": "the weights themselves are bfloat16",
     "short text": "the text has 10,000 characters",
     "short schedule": "the schedule ends after 100 steps, the run after 400",
@@ -166,7 +165,7 @@ def _rate(mistake: str, step: int) -> float:
     if mistake == "small rate":
         return rate(step) / 30
     if mistake == "high rate":
-        return learning_rate(step, warmup_steps=0, total_steps=STEPS, peak=0.1, lowest=0.01)
+        return learning_rate(step, warmup_steps=0, total_steps=STEPS, peak=1.0, lowest=0.1)
     if mistake == "short schedule":
         return rate(min(step, 99), total_steps=100)
     return rate(step)

@@ -19,8 +19,8 @@ from llama_lessons.training import learning_rate, mean_loss, parameter_groups
 
 __all__ = ["NO_WARMUP", "PEAKS", "kept_steps", "watched_run"]
 
-PEAKS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
-NO_WARMUP = (3e-3, 3e-2)  # peaks of the runs that begin with the highest rate
+PEAKS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.3)
+NO_WARMUP = (3e-2, 0.3)  # peaks of the runs that begin with the highest rate
 SEEDS = (0, 1, 2)
 
 
