@@ -3,11 +3,23 @@
 import math
 
 import pytest
+import torch
 from matplotlib.figure import Figure
 
 from llama_lessons.grading.exercises.training.name_the_curves import RIGHT, SHOWS
 from llama_lessons.lab import training_runs
-from llama_lessons.lab.training_runs import LETTERS, MISTAKES, SEEDS, draw_lettered_curves, kept_runs, run
+from llama_lessons.lab.training_runs import (
+    LETTERS,
+    MISTAKES,
+    SEEDS,
+    SHOWN,
+    draw_lettered_curves,
+    kept_runs,
+    kept_shown,
+    remove_mask_,
+    run,
+    small_llama,
+)
 
 FREQUENCIES, PAIRS, NOTHING = 3.33, 2.50, math.log(84)
 
@@ -58,11 +70,38 @@ def test_no_other_curve_shows_it(runs, name):
 
 def test_each_mistake_is_made(monkeypatch):
     monkeypatch.setattr(training_runs, "STEPS", 20)
-    curves = {name: run(name) for name in MISTAKES}
+    curves = {name: run(name) for name in MISTAKES | SHOWN}
     for name, curve in curves.items():
         assert len(curve["training"]) == 1
         assert len(curve["validation"]) == 2
         assert (curve == curves["none"]) == (name == "none")
+
+
+SHOWN_SIGNS = {
+    "no mask": lambda t, v: t[-1] < 0.1 and v[-1] < 0.1,
+    "high rate": lambda t, v: t[0] > 10 and 2.7 < t[-1] < FREQUENCIES and abs(t[-1] - v[-1]) < 0.15,
+    "bfloat16 weights": lambda t, v: abs(t[-1] - 2.07) < 0.05 and abs(t[-1] - v[-1]) < 0.1,
+    "short text": lambda t, v: t[-1] < 1.6 and v[-1] > min(v) + 0.1,
+    "short schedule": lambda t, v: 2.2 < t[-1] < PAIRS and t[5] - t[-1] < 0.25 and abs(t[-1] - v[-1]) < 0.1,
+}
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_every_seed_shows_what_the_lesson_says(name):
+    curves = kept_shown()[name]
+    assert len(curves) == 3
+    for curve in curves:
+        assert SHOWN_SIGNS[name](curve["training"], curve["validation"])
+
+
+def test_without_a_mask_a_token_reads_those_that_come():
+    model, tokens = small_llama(12, seed=0), torch.arange(8)[None]
+    changed = tokens.clone()
+    changed[0, -1] = 11
+    with torch.no_grad():
+        assert torch.allclose(model(tokens)[:, :-1], model(changed)[:, :-1])
+        remove_mask_(model)
+        assert not torch.allclose(model(tokens)[:, :-1], model(changed)[:, :-1])
 
 
 def test_the_figure_names_no_mistake(runs):
