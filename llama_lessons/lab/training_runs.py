@@ -36,6 +36,7 @@ __all__ = [
     "WARMUP",
     "draw_curve",
     "draw_lettered_curves",
+    "draw_shown_curves",
     "kept_runs",
     "kept_shown",
     "rate",
@@ -68,6 +69,16 @@ SHOWN = {
     "bfloat16 weights": "the weights themselves are bfloat16",
     "short text": "the text has 10,000 characters",
     "short schedule": "the schedule ends after 100 steps, the run after 400",
+}
+
+# The lesson's curves, and what each of them shows
+FINDINGS = {
+    "short schedule": "early end: falls to 100, then creeps",
+    "no mask": "no mask: too good too soon",
+    "short text": "little text: the two losses part",
+    "bfloat16 weights": "bfloat16 weights: no mark",
+    "high rate": "high rate: a spike, then a stop",
+    "no zero_grad": "no zero_grad: right shape, too high",
 }
 
 # The exercise's curves
@@ -226,6 +237,29 @@ def draw_curve(axes: Axes, curve: dict[str, list[float]], floors: dict[str, floa
     axes.plot([EVERY * (i + 0.5) for i in range(len(training))], training, label="training")
     axes.plot([EVERY * i for i in range(len(validation))], validation, "--", label="validation")
     axes.set(xlabel="step", ylabel="nats per character", ylim=(-0.2, 6.2), xlim=(0, STEPS))
+
+
+def draw_shown_curves(
+    runs: dict[str, list[dict[str, list[float]]]], floors: dict[str, float], named: bool
+) -> tuple[Figure, str]:
+    """Six wrong runs beside the band of right seeds, named or not, and the figure's sentence."""
+    band = torch.tensor([curve["training"] for curve in runs["none"]])
+    middle, spread = band.mean(dim=0), 4 * band.std(dim=0)
+    figure, axes = subplots(2, 3, width=11, height=5.6, sharex=True, sharey=True)
+    parts = []
+    for ax, letter, (name, finding) in zip(axes.flat, "ABCDEF", FINDINGS.items(), strict=True):
+        middles = [EVERY * (i + 0.5) for i in range(len(middle))]
+        ax.fill_between(
+            middles, middle - spread, middle + spread, color=COLOURS["grey"], alpha=0.35, label="right seeds"
+        )
+        curve = runs[name][0]
+        draw_curve(ax, curve, floors, named=letter in "CF")
+        ax.set_title(f"{letter}. {finding}" if named else letter)
+        ax.label_outer()
+        ends = f"training {curve['training'][-1]:.2f}, validation {curve['validation'][-1]:.2f}"
+        parts.append(f"{letter}{f' ({MISTAKES.get(name) or SHOWN[name]})' * named}: {ends}")
+    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
+    return figure, f"Losses at the end of six wrong runs; right ones end at {middle[-1]:.2f}. {'; '.join(parts)}."
 
 
 def draw_lettered_curves(floors: dict[str, float]) -> tuple[Figure, str]:

@@ -74,7 +74,8 @@ def test_each_mistake_is_made(monkeypatch):
     for name, curve in curves.items():
         assert len(curve["training"]) == 1
         assert len(curve["validation"]) == 2
-        assert (curve == curves["none"]) == (name == "none")
+        # In the warm-up nothing is wrong yet with a schedule that ends early.
+        assert (curve == curves["none"]) == (name in ("none", "short schedule"))
 
 
 SHOWN_SIGNS = {

@@ -10,7 +10,7 @@ def test_a_run_keeps_each_step():
     assert all(len(run[name]) == 4 for name in ("loss", "gradient", "update"))
     assert abs(run["loss"][0] - math.log(84)) < 0.15
     assert all(norm > 0 for norm in run["gradient"])
-    # AdamW's first step moves every weight by the rate, a third of the peak, and they have a standard deviation of 0.02.
+    # The first step moves every weight by the rate, a third of the peak; their standard deviation is 0.02.
     assert abs(run["update"][0] - 1e-3 / 0.02) < 0.005
 
 
