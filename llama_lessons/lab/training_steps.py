@@ -17,18 +17,19 @@ from llama_lessons.lab.training_runs import BATCH, SEQ_LEN, STEPS, WARMUP, small
 from llama_lessons.settings import plain
 from llama_lessons.training import learning_rate, mean_loss, parameter_groups
 
-__all__ = ["NO_WARMUP", "PEAKS", "kept_steps", "watched_run"]
+__all__ = ["KEPT", "NO_WARMUP", "PEAKS", "kept_steps", "watched_run"]
 
 PEAKS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.3)
 NO_WARMUP = (3e-2, 0.3)  # peaks of the runs that begin with the highest rate
 SEEDS = (0, 1, 2)
+KEPT = (*range(WARMUP), *range(WARMUP, STEPS, 10))  # steps of which numbers are kept: a small file
 
 
 def watched_run(peak: float, warmup: int = WARMUP, seed: int = 0, steps: int = STEPS) -> dict[str, list[float] | float]:
-    """Train once with AdamW, and keep what can be seen at each step.
+    """Train once with AdamW, and keep what can be seen at the steps KEPT.
 
     Returns:
-        A number for each step: "loss"; "gradient", the norm of all gradients before they are clipped to 1; "update",
+        A number for each such step: "loss"; "gradient", the norm of all gradients before they are clipped to 1; "update",
         the norm of a matrix's change over the norm of the matrix, the median over all matrices. And the loss on
         "validation" at the end.
     """
@@ -46,11 +47,14 @@ def watched_run(peak: float, warmup: int = WARMUP, seed: int = 0, steps: int = S
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, warmup_steps=warmup, total_steps=steps, peak=peak, lowest=peak / 10)
+        if step not in KEPT:
+            optimizer.step()
+            continue
         before = [matrix.detach().clone() for matrix in matrices]
         optimizer.step()
         moves = [((new.detach() - old).norm() / old.norm()).item() for new, old in zip(matrices, before, strict=True)]
         for name, value in (("loss", loss.item()), ("gradient", norm.item()), ("update", statistics.median(moves))):
-            seen[name].append(float(f"{value:.4g}"))  # for a small file
+            seen[name].append(float(f"{value:.4g}"))
     windows = spread_windows(validation, 256, SEQ_LEN + 1).to(device)
     return seen | {"validation": mean_loss(model, windows, batch_size=64)}
 

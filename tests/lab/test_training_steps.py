@@ -2,7 +2,7 @@
 
 import math
 
-from llama_lessons.lab.training_steps import NO_WARMUP, PEAKS, kept_steps, watched_run
+from llama_lessons.lab.training_steps import KEPT, NO_WARMUP, PEAKS, kept_steps, watched_run
 
 
 def test_a_run_keeps_each_step():
@@ -19,5 +19,5 @@ def test_three_seeds_of_every_setting_are_kept():
     assert list(kept["warm-up"]) == [f"{peak:g}" for peak in PEAKS]
     assert list(kept["no warm-up"]) == [f"{peak:g}" for peak in NO_WARMUP]
     assert all(
-        len(runs) == 3 and len(run["loss"]) == 400 for by in kept.values() for runs in by.values() for run in runs
+        len(runs) == 3 and len(run["loss"]) == len(KEPT) for by in kept.values() for runs in by.values() for run in runs
     )
