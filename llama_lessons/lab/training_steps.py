@@ -29,9 +29,9 @@ def watched_run(peak: float, warmup: int = WARMUP, seed: int = 0, steps: int = S
     """Train once with AdamW, and keep what can be seen at the steps KEPT.
 
     Returns:
-        A number for each such step: "loss"; "gradient", the norm of all gradients before they are clipped to 1; "update",
-        the norm of a matrix's change over the norm of the matrix, the median over all matrices. And the loss on
-        "validation" at the end.
+        A number for each such step: "loss"; "gradient", the norm of all gradients before they are clipped to 1;
+        "update", the norm of a matrix's change over the norm of the matrix, the median over all matrices. And the loss
+        on "validation" at the end.
     """
     tokenizer, data, validation = shakespeare()
     device = choose_device()
