@@ -34,7 +34,9 @@ __all__ = [
     "SHOWN",
     "STEPS",
     "WARMUP",
+    "band",
     "draw_curve",
+    "draw_in_band",
     "draw_lettered_curves",
     "draw_shown_curves",
     "kept_runs",
@@ -73,7 +75,7 @@ SHOWN = {
 
 # The lesson's curves, and what each of them shows
 FINDINGS = {
-    "short schedule": "early end: falls to 100, then creeps",
+    "short schedule": "schedule over at 100: then slow",
     "no mask": "no mask: too good too soon",
     "short text": "little text: the two losses part",
     "bfloat16 weights": "bfloat16 weights: no mark",
@@ -239,19 +241,55 @@ def draw_curve(axes: Axes, curve: dict[str, list[float]], floors: dict[str, floa
     axes.set(xlabel="step", ylabel="nats per character", ylim=(-0.2, 6.2), xlim=(0, STEPS))
 
 
+def band(runs: dict[str, list[dict[str, list[float]]]]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the training loss over the right seeds, both (points,)."""
+    losses = torch.tensor([curve["training"] for curve in runs["none"]])
+    return losses.mean(dim=0), losses.std(dim=0)
+
+
+def draw_in_band(
+    runs: dict[str, list[dict[str, list[float]]]], losses: list[float], floors: dict[str, float]
+) -> tuple[Figure, str]:
+    """A learner's run among the right seeds, and the figure's sentence.
+
+    Args:
+        runs: from `kept_runs`.
+        losses: of each step.
+        floors: as in `draw_curve`.
+    """
+    middle, spread = band(runs)
+    own = torch.tensor(losses).view(-1, EVERY).mean(dim=1)  # a mean for every 20 steps
+    figure, ax = subplots(width=7.5, height=3.4)
+    _draw_band(ax, middle, spread, color=COLOURS["sky"], alpha=0.5, label="five seeds: mean ± 4 standard deviations")
+    steps = [EVERY * (i + 0.5) for i in range(len(middle))]
+    ax.plot(steps, middle, color=COLOURS["blue"])
+    ax.plot(steps, own, color=COLOURS["orange"], linestyle="--", label="your run")
+    for what, nats in floors.items():
+        ax.axhline(nats, color=COLOURS["grey"], linewidth=1, linestyle=":")
+        ax.text(STEPS, nats + 0.03, what, ha="right", fontsize=9, color=COLOURS["grey"])
+    ax.set(xlabel="step", ylabel="loss (nats per character)", title="Your run among five right ones")
+    ax.legend(loc="upper center")
+    ends = [curve["training"][-1] for curve in runs["none"]]
+    return figure, (
+        f"Training loss over {STEPS} steps: your run ends at {own[-1]:.2f}, the five others at {middle[-1]:.2f} on "
+        f"average, between {min(ends):.2f} and {max(ends):.2f}."
+    )
+
+
+def _draw_band(axes: Axes, middle: Tensor, spread: Tensor, **look: object) -> None:
+    steps = [EVERY * (i + 0.5) for i in range(len(middle))]
+    axes.fill_between(steps, middle - 4 * spread, middle + 4 * spread, **look)
+
+
 def draw_shown_curves(
     runs: dict[str, list[dict[str, list[float]]]], floors: dict[str, float], named: bool
 ) -> tuple[Figure, str]:
     """Six wrong runs beside the band of right seeds, named or not, and the figure's sentence."""
-    band = torch.tensor([curve["training"] for curve in runs["none"]])
-    middle, spread = band.mean(dim=0), 4 * band.std(dim=0)
+    middle, spread = band(runs)
     figure, axes = subplots(2, 3, width=11, height=5.6, sharex=True, sharey=True)
     parts = []
     for ax, letter, (name, finding) in zip(axes.flat, "ABCDEF", FINDINGS.items(), strict=True):
-        middles = [EVERY * (i + 0.5) for i in range(len(middle))]
-        ax.fill_between(
-            middles, middle - spread, middle + spread, color=COLOURS["grey"], alpha=0.35, label="right seeds"
-        )
+        _draw_band(ax, middle, spread, color=COLOURS["grey"], alpha=0.35, label="right seeds")
         curve = runs[name][0]
         draw_curve(ax, curve, floors, named=letter in "CF")
         ax.set_title(f"{letter}. {finding}" if named else letter)

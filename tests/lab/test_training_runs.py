@@ -13,7 +13,11 @@ from llama_lessons.lab.training_runs import (
     MISTAKES,
     SEEDS,
     SHOWN,
+    STEPS,
+    band,
+    draw_in_band,
     draw_lettered_curves,
+    draw_shown_curves,
     kept_runs,
     kept_shown,
     remove_mask_,
@@ -115,3 +119,16 @@ def test_the_figure_names_no_mistake(runs):
 def test_an_unknown_mistake_is_refused():
     with pytest.raises(KeyError):
         run("typo")
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_the_lesson_s_figure_names_mistakes_only_when_asked(runs, named):
+    _, sentence = draw_shown_curves(runs | kept_shown(), {"frequencies": FREQUENCIES}, named)
+    assert all((SHOWN[name] in sentence) == named for name in SHOWN)
+
+
+def test_a_run_is_drawn_among_the_right_ones(runs):
+    middle, spread = band(runs)
+    assert middle.shape == spread.shape == (20,)
+    _, sentence = draw_in_band(runs, [3.0] * STEPS, {"frequencies": FREQUENCIES})
+    assert f"your run ends at 3.00, the five others at {middle[-1]:.2f}" in sentence
