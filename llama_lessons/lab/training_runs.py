@@ -39,6 +39,7 @@ __all__ = [
     "draw_in_band",
     "draw_lettered_curves",
     "draw_shown_curves",
+    "first_step_outside",
     "kept_runs",
     "kept_shown",
     "rate",
@@ -245,6 +246,14 @@ def band(runs: dict[str, list[dict[str, list[float]]]]) -> tuple[Tensor, Tensor]
     """Mean and standard deviation of the training loss over the right seeds, both (points,)."""
     losses = torch.tensor([curve["training"] for curve in runs["none"]])
     return losses.mean(dim=0), losses.std(dim=0)
+
+
+def first_step_outside(runs: dict[str, list[dict[str, list[float]]]], losses: list[float]) -> int | None:
+    """The first of each 20 steps whose mean loss is 0.1 and 4 standard deviations or more from right ones', if any."""
+    middle, spread = band(runs)
+    distance = (torch.tensor(losses).view(-1, EVERY).mean(dim=1) - middle).abs()
+    outside = (distance > (4 * spread).clamp(min=0.1)).nonzero()
+    return EVERY * outside[0].item() if len(outside) else None
 
 
 def draw_in_band(

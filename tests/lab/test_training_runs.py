@@ -18,6 +18,7 @@ from llama_lessons.lab.training_runs import (
     draw_in_band,
     draw_lettered_curves,
     draw_shown_curves,
+    first_step_outside,
     kept_runs,
     kept_shown,
     remove_mask_,
@@ -132,3 +133,10 @@ def test_a_run_is_drawn_among_the_right_ones(runs):
     assert middle.shape == spread.shape == (20,)
     _, sentence = draw_in_band(runs, [3.0] * STEPS, {"frequencies": FREQUENCIES})
     assert f"your run ends at 3.00, the five others at {middle[-1]:.2f}" in sentence
+
+
+@pytest.mark.parametrize("name", MISTAKES | SHOWN)
+def test_the_band_finds_all_mistakes_that_a_curve_shows(runs, name):
+    for curve in (runs | kept_shown())[name]:
+        losses = [loss for loss in curve["training"] for _ in range(20)]
+        assert (first_step_outside(runs, losses) is None) == (name in ("none", "bfloat16 weights"))
