@@ -4,6 +4,7 @@ As a module it is what torchrun starts: `python -m llama_lessons.lab.training_me
 """
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from torch.distributed.tensor import DTensor
 from llama_lessons.lab.stored import stored
 from llama_lessons.lab.training_runs import small_llama
 from llama_lessons.one_process import ALONE, OneProcess
+from llama_lessons.settings import DEVICE
 from llama_lessons.training import add_gradients, parameter_groups
 
 __all__ = ["bytes_held", "kept_memory"]
@@ -49,10 +51,12 @@ def kept_memory() -> dict[str, list[dict[str, int]]]:
     """The stored bytes of each process, for each way to train."""
 
     def measure() -> dict[str, list[dict[str, int]]]:
-        found = {}
+        found, environment = {}, {**os.environ, DEVICE: "cpu"}  # two processes need two GPUs
         for way, start in WAYS.items():
             command = [sys.executable, *start, "-m", __spec__.name, *["--shard"] * ("--shard" in way)]
-            found[way] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+            found[way] = json.loads(
+                subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+            )
         return found
 
     return stored("training_memory", measure)
