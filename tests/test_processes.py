@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed.fsdp
 from safetensors import safe_open
 
 import llama_lessons.__main__ as command
@@ -29,6 +30,14 @@ STEPS = 20
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", PLAIN: "1", "PYTHONPATH": str(ROOT)}
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 STREAMS = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+SHARD = pytest.param(
+    ["--shard"],
+    marks=pytest.mark.skipif(
+        not hasattr(torch.distributed.fsdp, "fully_shard"), reason="FSDP2 is in torch from 2.6 on"
+    ),
+    id="FSDP2",
+)
+WAYS = pytest.mark.parametrize("more", [pytest.param([], id="DDP"), SHARD])
 
 
 @contextlib.contextmanager
@@ -109,7 +118,7 @@ def one(text, tmp_path_factory):
     return folder, sample
 
 
-@pytest.mark.parametrize("more", [[], ["--shard"]], ids=["DDP", "FSDP2"])
+@WAYS
 def test_two_processes_have_the_losses_of_one_and_speak_with_one_voice(text, tmp_path, one, more):
     code, out, err = run_two(*train_two(text, tmp_path, *more))
     assert (code, out) == (0, one[1])
@@ -170,7 +179,7 @@ with Processes(torch.device("cpu"), shard) as processes:
 """
 
 
-@pytest.mark.parametrize("more", [[], ["--shard"]], ids=["DDP", "FSDP2"])
+@WAYS
 def test_the_gradients_are_those_of_the_whole_batch_by_hand_and_by_torch(tmp_path, more):
     (tmp_path / "checks.py").write_text(CHECKS)
     code, out, err = run_two(tmp_path / "checks.py", *more)
@@ -190,7 +199,7 @@ def stop_after(steps):
     return step
 
 
-@pytest.mark.parametrize("more", [[], ["--shard"]], ids=["DDP", "FSDP2"])
+@WAYS
 def test_one_process_begins_and_two_go_on(text, tmp_path, one, monkeypatch, more):
     with monkeypatch.context() as patched:
         patched.setattr(torch.optim.AdamW, "step", stop_after(9))
@@ -247,10 +256,11 @@ def test_a_killed_process_ends_all_and_one_process_goes_on(text, tmp_path, monke
     assert losses(folder) == pytest.approx(losses(ran), abs=1e-2)
 
 
-@pytest.mark.parametrize(("to", "more"), [("torchrun", []), ("one process", ["--shard"])], ids=["DDP", "FSDP2"])
-def test_ctrl_c_ends_all_after_the_same_whole_step(text, tmp_path, to, more):
+@WAYS
+def test_ctrl_c_ends_all_after_the_same_whole_step(text, tmp_path, more):
     with amid_a_run(text, tmp_path, *more) as torchrun:
-        os.kill(torchrun.pid if to == "torchrun" else max(workers(torchrun)), signal.SIGINT)
+        # To torchrun, which tells all, or to one of them, which has to tell the other
+        os.kill(max(workers(torchrun)) if more else torchrun.pid, signal.SIGINT)
         out, err = torchrun.communicate(timeout=60)
     assert torchrun.returncode != 0
     assert out == ""
@@ -269,7 +279,7 @@ def test_a_mistake_is_named_once(text, tmp_path):
 
 
 def test_a_torch_without_fsdp2_is_named(monkeypatch):
-    monkeypatch.delattr("torch.distributed.fsdp.fully_shard")
+    monkeypatch.delattr("torch.distributed.fsdp.fully_shard", raising=False)
     with pytest.raises(
         ValueError, match=r"torch has from 2\.6 on, and this is torch 2\.\d+\.\d+.*: leave sharding out"
     ):

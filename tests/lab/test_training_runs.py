@@ -3,11 +3,28 @@
 import math
 
 import pytest
+import torch
 from matplotlib.figure import Figure
 
 from llama_lessons.grading.exercises.training.name_the_curves import RIGHT, SHOWS
 from llama_lessons.lab import training_runs
-from llama_lessons.lab.training_runs import LETTERS, MISTAKES, SEEDS, draw_lettered_curves, kept_runs, run
+from llama_lessons.lab.training_runs import (
+    LETTERS,
+    MISTAKES,
+    SEEDS,
+    SHOWN,
+    STEPS,
+    band,
+    draw_in_band,
+    draw_lettered_curves,
+    draw_shown_curves,
+    first_step_outside,
+    kept_runs,
+    kept_shown,
+    remove_mask_,
+    run,
+    small_llama,
+)
 
 FREQUENCIES, PAIRS, NOTHING = 3.33, 2.50, math.log(84)
 
@@ -58,11 +75,39 @@ def test_no_other_curve_shows_it(runs, name):
 
 def test_each_mistake_is_made(monkeypatch):
     monkeypatch.setattr(training_runs, "STEPS", 20)
-    curves = {name: run(name) for name in MISTAKES}
+    curves = {name: run(name) for name in MISTAKES | SHOWN}
     for name, curve in curves.items():
         assert len(curve["training"]) == 1
         assert len(curve["validation"]) == 2
-        assert (curve == curves["none"]) == (name == "none")
+        # In the warm-up nothing is wrong yet with a schedule that ends early.
+        assert (curve == curves["none"]) == (name in ("none", "short schedule"))
+
+
+SHOWN_SIGNS = {
+    "no mask": lambda t, v: t[-1] < 0.1 and v[-1] < 0.1,
+    "high rate": lambda t, v: t[0] > 10 and 2.7 < t[-1] < FREQUENCIES and abs(t[-1] - v[-1]) < 0.15,
+    "bfloat16 weights": lambda t, v: abs(t[-1] - 2.07) < 0.05 and abs(t[-1] - v[-1]) < 0.1,
+    "short text": lambda t, v: t[-1] < 1.6 and v[-1] > min(v) + 0.1,
+    "short schedule": lambda t, v: 2.2 < t[-1] < PAIRS and t[5] - t[-1] < 0.25 and abs(t[-1] - v[-1]) < 0.1,
+}
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_every_seed_shows_what_the_lesson_says(name):
+    curves = kept_shown()[name]
+    assert len(curves) == 3
+    for curve in curves:
+        assert SHOWN_SIGNS[name](curve["training"], curve["validation"])
+
+
+def test_without_a_mask_a_token_reads_those_that_come():
+    model, tokens = small_llama(12, seed=0), torch.arange(8)[None]
+    changed = tokens.clone()
+    changed[0, -1] = 11
+    with torch.no_grad():
+        assert torch.allclose(model(tokens)[:, :-1], model(changed)[:, :-1])
+        remove_mask_(model)
+        assert not torch.allclose(model(tokens)[:, :-1], model(changed)[:, :-1])
 
 
 def test_the_figure_names_no_mistake(runs):
@@ -75,3 +120,23 @@ def test_the_figure_names_no_mistake(runs):
 def test_an_unknown_mistake_is_refused():
     with pytest.raises(KeyError):
         run("typo")
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_the_lesson_s_figure_names_mistakes_only_when_asked(runs, named):
+    _, sentence = draw_shown_curves(runs | kept_shown(), {"frequencies": FREQUENCIES}, named)
+    assert all((SHOWN[name] in sentence) == named for name in SHOWN)
+
+
+def test_a_run_is_drawn_among_the_right_ones(runs):
+    middle, spread = band(runs)
+    assert middle.shape == spread.shape == (20,)
+    _, sentence = draw_in_band(runs, [3.0] * STEPS, {"frequencies": FREQUENCIES})
+    assert f"your run ends at 3.00, the five others at {middle[-1]:.2f}" in sentence
+
+
+@pytest.mark.parametrize("name", MISTAKES | SHOWN)
+def test_the_band_finds_all_mistakes_that_a_curve_shows(runs, name):
+    for curve in (runs | kept_shown())[name]:
+        losses = [loss for loss in curve["training"] for _ in range(20)]
+        assert (first_step_outside(runs, losses) is None) == (name in ("none", "bfloat16 weights"))
