@@ -183,6 +183,72 @@ BY_REASON: dict[str, list[tuple[str, str]]] = {
         ("learning_rate", "share = (step - warmup_steps) / (warmup_steps - (total_steps - 1))"),
     ],
     "a norm of exactly max_norm is scaled by 1": [("clip_gradients", "if norm >= max_norm:")],
+    "a cache for as many tokens, or for more: the last one that is chosen need not be read": [
+        ("decode", "cache = model.new_cache(1, len(prompt) * max_new_tokens)"),
+        ("continue_text", "cache = model.new_cache(len(prompts), longest * max_new_tokens)"),
+    ],
+    "where there is a CPU alone, all tensors are there": [
+        ("decode", "logits = model(torch.tensor([to_read]), cache=cache)"),
+        (
+            "continue_text",
+            "tokens = torch.tensor([[0] * pad + prompt for pad, prompt in zip(pads, prompts, strict=True)])",
+        ),
+        ("continue_text", "mask = torch.tensor([[False] * pad + [True] * (longest - pad) for pad in pads])"),
+    ],
+    "a list of one token, and a batch of one row: the first is the last": [
+        ("decode", "if to_read[-1] in stop_tokens:"),
+        ("decode", "to_read = [int(logits[-1, -1].argmax())]"),
+    ],
+    "the smaller of two numbers, in either order": [
+        ("keep_top_k", "least = logits.topk(min(logits.shape[-1], k)).values.amin(-1, keepdim=True)"),
+    ],
+    "torch's sort on a CPU keeps the order of equals in any case": [
+        ("keep_top_p", "probabilities, ids = logits.float().softmax(-1).sort(descending=True)"),
+        ("keep_top_p", "probabilities, ids = logits.float().softmax(-1).sort(descending=True, stable=False)"),
+    ],
+    "of two axes, the second is the last": [
+        ("sample", "sums = logits.softmax(-1).cumsum(1)"),
+        ("sample", "return (sums > u[:, None] * sums[:, -1:]).int().argmax(1)"),
+        ("sample", "return logits.argmax(1)"),
+        ("sample", "sums = logits.softmax(1).cumsum(-1)"),
+        ("left_pad", "positions = (mask.cumsum(1) - 1).clamp(min=0)"),
+        ("continue_text", "positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -tokens.shape[1]:]"),
+    ],
+    "RoPE sees distances alone: a row may stand further to the right, and padding anywhere": [
+        ("continue_text", "positions = (mask.cumsum(dim=-1) - 1)[:, -tokens.shape[1]:]"),
+        ("continue_text", "positions = (mask.cumsum(dim=-1) + 1).clamp(min=0)[:, -tokens.shape[1]:]"),
+        ("continue_text", "positions = (mask.cumsum(dim=-1) * 1).clamp(min=0)[:, -tokens.shape[1]:]"),
+        ("continue_text", "positions = mask.cumsum(dim=-1).clamp(min=0)[:, -tokens.shape[1]:]"),
+        ("continue_text", "positions = (mask.cumsum(dim=-1) - 1).clamp(min=-1)[:, -tokens.shape[1]:]"),
+        ("continue_text", "positions = (mask.cumsum(dim=-1) - 0).clamp(min=0)[:, -tokens.shape[1]:]"),
+    ],
+    "without positions the model counts them by the mask itself": [
+        ("continue_text", "logits = model(tokens, attention_mask=mask, cache=cache)"),
+    ],
+    "as many pads as prompts, with or without a check of that": [
+        (
+            "continue_text",
+            "tokens = torch.tensor([[0] * pad + prompt for pad, prompt in zip(pads, prompts)], device=device)",
+        ),
+        (
+            "continue_text",
+            "tokens = torch.tensor([[0] * pad + prompt for pad, prompt in zip(pads, prompts, strict=False)], device=device)",
+        ),
+    ],
+    "padding is masked, whatever token it is": [
+        (
+            "continue_text",
+            "tokens = torch.tensor([[1] * pad + prompt for pad, prompt in zip(pads, prompts, strict=True)], device=device)",
+        ),
+    ],
+    "the only axis, whether it is called 0 or -0": [
+        ("accept_drafts", "sums = weights.cumsum(-0)"),
+    ],
+    "equal values: 0 by any small number is 0, and 0 by 0 is made 0 on the way to uint8": [
+        ("quantize_block", "codes = ((x - minimum.unsqueeze(-1)) / scale.unsqueeze(-1)).round()"),
+        ("quantize_block", "codes = ((x - minimum.unsqueeze(-1)) / scale.clamp(min=2e-30).unsqueeze(-1)).round()"),
+        ("quantize_block", "codes = ((x - minimum.unsqueeze(-1)) / scale.clamp(min=0.0).unsqueeze(-1)).round()"),
+    ],
 }
 
 EQUIVALENT = {mutant: why for why, mutants in BY_REASON.items() for mutant in mutants}

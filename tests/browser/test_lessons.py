@@ -95,6 +95,12 @@ WIDGETS: dict[str, dict[str, Captions]] = {
             "steps": lambda value: f"After {value} steps",
         },
     },
+    "11_generation": {
+        "explore(draw_choice": {
+            "text": lambda value: f"After {value!r} at",
+            "temperature": lambda value: f"at temperature {float(value):g} the best",
+        },
+    },
 }
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ...exercise import Exercise
-from ...expect import Mismatch, on_device
+from ...expect import Mismatch, on_device, tensor
 
 
 def accept_drafts(target: Tensor, draft: Tensor, tokens: list[int], u: list[float], v: float) -> list[int]:
@@ -196,6 +196,20 @@ def as_described(answer: Callable) -> None:
         if got != want:
             numbers = ", ".join(f"{x:.2f}" for x in u)
             raise Mismatch(f"drafted {tokens}, u {numbers}, v {v:.2f}: expected {want}, got {got or 'nothing'}")
+
+
+@exercise.property("the ends: u * draft equal to target is a refusal; a v of 0 draws no token of probability 0")
+def ends(answer: Callable) -> None:
+    half, certain = tensor([[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]), tensor([[1.0, 0.0, 0.0]])
+    for tables, tokens, u, v, want in (
+        ((half, certain), (0,), (0.5,), 0.5, "1"),
+        ((half, certain), (0,), (0.25,), 0.0, "0 2"),
+        ((half[1:], certain[:0]), (), (), 0.0, "2"),
+    ):
+        got = answer(*tables, tokens, u, v)
+        if got != want:
+            shown = [[round(x, 2) for x in row] for row in tables[0].tolist()]
+            raise Mismatch(f"target {shown}, drafted {list(tokens)}, u {list(u)}, v {v:g}: expected {want}, got {got}")
 
 
 def described(target: Tensor, draft: Tensor, tokens: list[int], u: list[float], v: float) -> str:

@@ -124,6 +124,14 @@ def order(answer: Callable) -> None:
         expect_drawn(answer, logits.expand(80, 12), evenly(80), *settings)
 
 
+@exercise.property("without settings: temperature 1, and nothing is cut")
+def defaults(answer: Callable) -> None:
+    logits = 2 * draw(1, 12, seed=75).expand(80, 12)
+    got, want = answer(logits, evenly(80)).tolist(), answer(logits, evenly(80), 1.0, None, None).tolist()
+    if got != want:
+        raise Mismatch("temperature, top_k and top_p left out: expected what temperature 1 without cuts draws")
+
+
 @exercise.property("each row by itself, with its own u")
 def rows(answer: Callable) -> None:
     expect_drawn(answer, 2 * draw(40, 8, seed=70), evenly(40).flip(0), 1.0, None, None)
