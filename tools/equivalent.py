@@ -232,13 +232,15 @@ BY_REASON: dict[str, list[tuple[str, str]]] = {
         ),
         (
             "continue_text",
-            "tokens = torch.tensor([[0] * pad + prompt for pad, prompt in zip(pads, prompts, strict=False)], device=device)",
+            "tokens = torch.tensor([[0] * pad + prompt for pad, prompt in "
+            "zip(pads, prompts, strict=False)], device=device)",
         ),
     ],
     "padding is masked, whatever token it is": [
         (
             "continue_text",
-            "tokens = torch.tensor([[1] * pad + prompt for pad, prompt in zip(pads, prompts, strict=True)], device=device)",
+            "tokens = torch.tensor([[1] * pad + prompt for pad, prompt in "
+            "zip(pads, prompts, strict=True)], device=device)",
         ),
     ],
     "the only axis, whether it is called 0 or -0": [
