@@ -15,6 +15,7 @@ Sources: Dettmers and Zettlemoyer 2023, "The case for 4-bit precision: k-bit Inf
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = [
@@ -100,6 +101,9 @@ class Int4Linear(nn.Module):
             raise ValueError(
                 f"torch {torch.__version__} multiplies no weights in 4 bits on a CPU: take 2.6 or later, or float32"
             )
+        # The kernel takes a multiple of 16 rows: those that are added are cut off again.
+        self.out_features = len(codes)
+        codes, scale, minimum = (F.pad(part, (0, 0, 0, -len(part) % 16)) for part in (codes, scale, minimum))
         # Two codes a byte, in the order that the kernel reads them in.
         self.register_buffer("codes", torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes.int(), 1))
         # The kernel computes scale * (code - 8) + zero. (out, in // 32) -> (in // 32, out, 2)
@@ -111,7 +115,7 @@ class Int4Linear(nn.Module):
         # (..., in_features) -> (tokens, in_features): the kernel takes rows
         rows = x.reshape(-1, x.shape[-1]).bfloat16()
         y = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, self.codes, BLOCK_SIZE, self.scale_and_zero)
-        return y.to(x.dtype).view(*x.shape[:-1], -1)
+        return y[:, : self.out_features].to(x.dtype).reshape(*x.shape[:-1], -1)
 
 
 class Int8Embedding(nn.Module):

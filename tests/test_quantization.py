@@ -76,13 +76,15 @@ def test_blocks_that_do_not_fit_are_refused(size):
 
 @pytest.mark.parametrize("shape", [(1, 1, 64), (2, 5, 64), (64,)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_four_bits_multiply_as_the_values_that_they_stand_for(shape, dtype):
-    parts = quantize_blocks(torch.randn(48, 64))
+@pytest.mark.parametrize("out_features", [48, 40, 1])
+def test_four_bits_multiply_as_the_values_that_they_stand_for(shape, dtype, out_features):
+    parts = quantize_blocks(torch.randn(out_features, 64))
     x = torch.randn(shape).to(dtype)
     y = Int4Linear(*parts)(x)
     assert y.dtype == dtype
     expected = x.float() @ dequantize_blocks(*parts).T
-    torch.testing.assert_close(y.float(), expected, atol=0.02 * expected.abs().max().item(), rtol=0)
+    assert y.shape == expected.shape
+    assert (y.float() - expected).abs().max() < 0.25  # of sums of 64 products, rounded to 8 bits
 
 
 def test_eight_bits_are_those_of_q8_0():
