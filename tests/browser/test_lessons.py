@@ -152,8 +152,11 @@ def _move(notebook: Any, cell: Any, name: str, words: Callable[[str], str]) -> N
     handle, track = slider.locator(".noUi-handle"), slider.locator(".noUi-target").bounding_box()
 
     def by_key() -> None:
+        before = slider.locator(".widget-readout").inner_text()
         handle.focus()
         notebook.page.keyboard.press("ArrowRight")
+        if slider.locator(".widget-readout").inner_text() == before:  # it stands at its end
+            notebook.page.keyboard.press("ArrowLeft")
 
     def by_mouse() -> None:
         # Away from the end that it is near to, so that it moves in any case.
