@@ -110,13 +110,13 @@ class _Conversation:
 
         path = args.model or fetch("smollm2")
         _tell(f"Loading {path.resolve().name} ...")
-        import torch
 
         from llama_lessons import checkpoints
         from llama_lessons.chat import stop_tokens
-        from llama_lessons.generation import sample, store_for_decoding_
+        from llama_lessons.generation import store_for_decoding_
         from llama_lessons.lab.device import choose_device
         from llama_lessons.quantization import has_kernels
+        from llama_lessons.sampling import check_settings
 
         device = choose_device(args.device)
         if args.weights == "stored" and (args.mine or path.is_dir() or device.type != "cpu"):
@@ -125,7 +125,7 @@ class _Conversation:
                 "with a folder, and on another device"
             )
         # Numbers out of range are refused before the model is loaded.
-        sample(torch.zeros(1, 1), args.temperature, args.top_k, args.top_p, args.min_p)
+        check_settings(args.temperature, args.top_k, args.top_p, args.min_p)
         self.args, self.messages, self.template = args, [], checkpoints.load_chat_template(path)
         read_tokenizer = checkpoints.load_hugging_face_tokenizer if path.is_dir() else checkpoints.load_gguf_tokenizer
         self.tokenizer = read_tokenizer(path)
@@ -215,7 +215,7 @@ def _parser() -> argparse.ArgumentParser:
             "--weights",
             choices=("auto", "float32", "stored"),
             default="auto",
-            help="of a .gguf file: float32, or 4 bits as stored, several times as fast, with other words now and then; "
+            help="of a .gguf file: float32, or 4 bits as stored: faster, in less memory, another word now and then; "
             "auto (default): as stored where that can be",
         )
         add("--device", help="cpu, cuda or mps (default: LLAMA_LESSONS_DEVICE, else CUDA if there is one)")

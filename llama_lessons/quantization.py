@@ -1,7 +1,7 @@
 """Lesson 11. Quantization: weights in 4 or 8 bits, in blocks with a scale of their own, and multiplied as they are.
 
 To choose one token, a model reads each of its weights once; on a CPU, and on a GPU with one prompt, the memory is the
-limit. With an eighth of the bytes a token comes several times as fast, and is another one where two were close.
+limit. In fewer bytes a token comes sooner, and now and then it is another one, where two were about as probable.
 
 A block of 32 weights is stored as llama.cpp's Q4_1 has it: its minimum, a scale, and for each weight a code from 0 to
 15, so that weight = scale * code + minimum, with scale = (maximum - minimum) / 15. That is 5 bits for a weight: 4, and

@@ -17,22 +17,19 @@ __all__ = ["Int8KVCache"]
 class Int8KVCache(KVCache):
     """Keys and values of earlier tokens in one layer, a byte each, with a float16 scale for each head of each token.
 
-    Args are those of `KVCache`; dtype is what goes in and comes out.
+    Args:
+        sizes: batch, n_kv_heads, max_seq_len and head_dim, as for `KVCache`.
+        dtype: of what goes in and comes out.
+        device: as for `KVCache`.
     """
 
     def __init__(
-        self,
-        batch: int,
-        n_kv_heads: int,
-        max_seq_len: int,
-        head_dim: int,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str | None = None,
+        self, *sizes: int, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None
     ) -> None:
-        super().__init__(batch, n_kv_heads, max_seq_len, head_dim, torch.int8, device)
+        super().__init__(*sizes, torch.int8, device)
         self.dtype = dtype
         # Largest absolute value / 127 of each key and of each value
-        self.scales = torch.empty(2, batch, n_kv_heads, max_seq_len, 1, dtype=torch.float16, device=device)
+        self.scales = torch.empty(2, *sizes[:-1], 1, dtype=torch.float16, device=device)
 
     @property
     def nbytes(self) -> int:

@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from llama_lessons.attention import KVCache
-from llama_lessons.generation import probabilities
 from llama_lessons.llama import Llama
+from llama_lessons.sampling import check_settings, probabilities
 
 __all__ = ["Draft", "DraftModel", "PromptLookup", "accept_drafts", "look_up", "rewind", "stream_with_drafts"]
 
@@ -182,7 +182,7 @@ def stream_with_drafts(
     scaling = model.rope.scaling if hasattr(model.rope, "scaling") else None
     if scaling is not None and scaling.depends_on_length:
         raise ValueError("the model's frequencies depend on the length of the text: generate without a draft")
-    probabilities(torch.zeros(1, 1), **sampling)  # refuses what is out of range
+    check_settings(**sampling)
     return _passes(model, list(prompt), max_new_tokens, draft, n_drafts, frozenset(stop_tokens), seed, sampling)
 
 

@@ -5,9 +5,10 @@ from itertools import chain, product
 import pytest
 import torch
 
-from llama_lessons.generation import generate, probabilities
+from llama_lessons.generation import generate
 from llama_lessons.llama import Llama, LlamaConfig
 from llama_lessons.rope_scaling import DynamicNTKScaling
+from llama_lessons.sampling import probabilities
 from llama_lessons.speculative import DraftModel, PromptLookup, accept_drafts, look_up, stream_with_drafts
 
 TINY = LlamaConfig(vocab_size=5, dim=24, n_layers=2, n_heads=3, n_kv_heads=1, head_dim=8, hidden_dim=32, max_seq_len=64)

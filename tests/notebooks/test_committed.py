@@ -74,11 +74,11 @@ def test_a_picture_is_small(path: Path) -> None:
             assert len(base64.b64decode(output.get("data", {}).get("image/png", ""))) <= LARGEST_PICTURE, place
 
 
-# What asks a reader for a guess: a text that says so, or that ends with a question in bold.
+# What asks a reader for a guess: a text that says so, or whose last paragraph holds a question in bold.
 ASKS = re.compile(
     r"\*\*Guess|[Gg]uess (?:which|the|two|its?)\b|, guess\b|[Gg]uess:|Guess first|Guess, then run"
     r"|[Bb]efore you (?:run|look)"
-    r"|\?\*\*(?:\s*\([^)]*\)|[^?*]{0,90})?$"
+    r"|do you expect\?|\?\*\*[^\n]*$"
 )
 
 

@@ -71,9 +71,8 @@ def without_a_cache(model, prompt, max_new_tokens, stop_tokens=()):
     return text[len(prompt) :]
 
 
-@wrong()
-def a_cache_for_the_prompt_alone(model, prompt, max_new_tokens, stop_tokens=()):
-    cache, new, out = model.new_cache(1, len(prompt)), prompt, []
+def looped(model, cache, new, max_new_tokens, stop_tokens):
+    out = []
     for _ in range(max_new_tokens):
         best = model(torch.tensor([new]), cache=cache)[0, -1].argmax().item()
         if best in stop_tokens:
@@ -81,20 +80,18 @@ def a_cache_for_the_prompt_alone(model, prompt, max_new_tokens, stop_tokens=()):
         out.append(best)
         new = [best]
     return out
+
+
+@wrong()
+def a_cache_for_the_prompt_alone(model, prompt, max_new_tokens, stop_tokens=()):
+    return looped(model, model.new_cache(1, len(prompt)), prompt, max_new_tokens, stop_tokens)
 
 
 @wrong()
 def the_prompt_s_last_token_twice(model, prompt, max_new_tokens, stop_tokens=()):
     cache = model.new_cache(1, len(prompt) + max_new_tokens + 1)
     model(torch.tensor([prompt]), cache=cache)
-    new, out = prompt[-1:], []
-    for _ in range(max_new_tokens):
-        best = model(torch.tensor([new]), cache=cache)[0, -1].argmax().item()
-        if best in stop_tokens:
-            break
-        out.append(best)
-        new = [best]
-    return out
+    return looped(model, cache, prompt[-1:], max_new_tokens, stop_tokens)
 
 
 @wrong()

@@ -2,7 +2,7 @@
 
 import torch
 
-from llama_lessons.generation import keep_top_k, keep_top_p
+from llama_lessons.sampling import keep_top_k, keep_top_p
 from tests.grading.answers import right, wrong
 
 

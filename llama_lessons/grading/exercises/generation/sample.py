@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from llama_lessons.generation import keep_top_k, keep_top_p
+from llama_lessons.sampling import keep_top_k, keep_top_p
 
 from ...exercise import Exercise
 from ...expect import HALVES, Mismatch, draw, exact, expect_like, tensor
